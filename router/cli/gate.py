@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -63,6 +63,7 @@ _MOST_KEY_FILE_BYTES = 8192
 _LONGEST_LINE = 2000
 _FILE_OPTIONS = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
 _TRACKING = "MLFLOW_TRACKING_URI"
+_OF_RUNS = ("runs:", "dataset:", "models:")
 _OF_EXAMINATION = ("against", "require", "sends", "data", "report", "write_tags")
 _OF_DATA = ("target", "metric", "max_loss", "min_gain", "group", "positive", "cut_off", "mlflow_run")
 T = TypeVar("T")
@@ -272,16 +273,17 @@ class _GateCommand:
         if (source := self._options.data) is None:
             yield None
             return
-        before = os.environ.get(_TRACKING)
-        os.environ[_TRACKING] = self._settings.registry.addresses(os.environ)[1]
-        try:
-            with local_path(source) as path:
-                yield path
-        finally:
-            if before is None:
-                del os.environ[_TRACKING]
-            else:
-                os.environ[_TRACKING] = before
+        with ExitStack() as stack:
+            before = dict(os.environ)
+            try:
+                tracking = os.environ[_TRACKING] = self._settings.registry.addresses(os.environ)[1]
+                if source.startswith(_OF_RUNS):  # refuses a database that MLflow would migrate
+                    open_registry(tracking, tracking)
+                path = stack.enter_context(local_path(source))
+            finally:
+                os.environ.clear()
+                os.environ.update(before)
+            yield path
 
     async def _examine(self, backends: Backends, asked: Asked) -> Examined:
         return await examine(backends, self._settings, self._wanted, asked, _say)

@@ -76,7 +76,7 @@ def _names(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tup
 )
 @click.option(
     "--rows-per-request",
-    type=click.IntRange(1, 100_000),
+    type=click.IntRange(1, 10_000),
     default=1,
     show_default=True,
     help="As callers send them.",

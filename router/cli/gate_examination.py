@@ -28,11 +28,11 @@ from router.errors import (
 )
 from router.gate import example, holdout_answers
 from router.gate import signature as signatures
-from router.gate.answers import AskedVersion
+from router.gate.answers import AskedVersion, BatchLimits
 from router.gate.comparison import compare
 from router.gate.data import Holdout, open_holdout
 from router.gate.errors import AnswerRefused, Arm, GateRefused
-from router.gate.findings import Finding, Outcome, judged, not_checked
+from router.gate.findings import Finding, Outcome, found, judged, not_checked
 from router.gate.holdout_answers import ask_both
 from router.gate.kept_rows import PairedRows
 from router.gate.model_files import Signature, example_in, signature_in
@@ -42,11 +42,14 @@ from router.gate.statistics.verdict import judge
 from router.promotion.ports import shown
 from router.protocol.messages import VersionInfo
 from router.serving.pool.admission import MAX_BATCH_REQUESTS
+from router.serving.pool.request_queue import MAX_BATCH_BYTES
 from router.serving.ports import WorkerHandle
 from router.settings import ModelSettings, Settings
 
 METADATA, LOAD, ENVIRONMENT, HOLDOUT = "metadata", "load", "environment", "holdout"
 _PROGRESS_SECONDS = 10.0
+_BATCH = BatchLimits(MAX_BATCH_REQUESTS, MAX_BATCH_BYTES)
+"""As a gateway's queue makes them."""
 _BY_DEFAULT = {Arm.CANDIDATE: (CANARY, "--version"), Arm.PRODUCTION: (PRODUCTION, "--against")}
 Say = Callable[[str], None]
 
@@ -102,15 +105,15 @@ async def named_versions(
 ) -> dict[Arm, VersionId]:
     """By `numbers`, or where there is none by the alias. Raises GateRefused, RegistryError."""
     aspired = await backends.source.poll(model, wanted.aliases)
-    found: dict[Arm, VersionId] = {}
+    versions: dict[Arm, VersionId] = {}
     for arm, number in numbers.items():
         role, option = _BY_DEFAULT[arm]
         version = aspired.get(role) if number is None else VersionId(model, number)
         if version is None:
             name = shown(wanted.aliases[role])
             raise GateRefused(f"{name} names no version of {model}: {option} says which one is meant")
-        found[arm] = version
-    return found
+        versions[arm] = version
+    return versions
 
 
 async def examine(
@@ -218,7 +221,7 @@ class _Examination:
             except (NoRoom, IndexUnreachable, DiskFull):
                 raise  # it says nothing of the candidate
             except (LoadFailed, ChildLost, ChildTimeout, EnvironmentFailed) as error:
-                findings.append(Finding(step, Outcome.FAIL, f"it does not become READY: {error}"))
+                findings.append(judged(step, [f"it does not become READY: {error}"], ""))
                 yield None
                 return
             stack.push_async_callback(candidate.close)
@@ -230,9 +233,7 @@ class _Examination:
     ) -> list[Finding]:
         """The examples, then the hold-out."""
         seconds = self._wanted.predict_timeout_seconds
-        versions = {
-            arm: AskedVersion(arm, worker, MAX_BATCH_REQUESTS, seconds) for arm, worker in workers.items()
-        }
+        versions = {arm: AskedVersion(arm, worker, _BATCH, seconds) for arm, worker in workers.items()}
         examples = example.Examples(*(example_in(files[arm]) for arm in (Arm.PRODUCTION, Arm.CANDIDATE)))
         findings: list[Finding] = []
         check = example.CHECK
@@ -249,12 +250,25 @@ class _Examination:
             if answers.finding.outcome is Outcome.FAIL and not answers.kept.rows:
                 return findings
             check = HOLDOUT
-            findings.append(await asyncio.to_thread(self._judged, holdout, answers, output))
+            findings.append(await self._compared(holdout, answers, output))
         except AnswerRefused as refused:
             if refused.arm is Arm.PRODUCTION:
                 raise
-            findings.append(Finding(check, Outcome.FAIL, f"it {refused.what}"))
+            findings.append(judged(check, [f"it {refused.what}"], ""))
         return findings
+
+    async def _compared(
+        self, holdout: Holdout, answers: holdout_answers.HoldoutAnswers, output: int | str
+    ) -> Finding:
+        try:
+            return await asyncio.to_thread(self._judged, holdout, answers, output)
+        except AnswerRefused:
+            raise
+        except GateRefused as refused:
+            if answers.finding.outcome is not Outcome.FAIL:
+                raise
+            # Too few are left where the candidate failed rows: it has failed in any case.
+            return not_checked(HOLDOUT, str(refused))
 
     def _judged(
         self, holdout: Holdout, answers: holdout_answers.HoldoutAnswers, output: int | str
@@ -275,7 +289,7 @@ class _Examination:
             asked.min_gain,
             judgement,
         )
-        return Finding(HOLDOUT, Outcome(judgement.verdict.value), judgement.sentence, difference.notes)
+        return found(HOLDOUT, Outcome(judgement.verdict.value), judgement.sentence, difference.notes)
 
     @property
     def _holdout(self) -> HoldoutAsked:

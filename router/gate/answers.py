@@ -34,6 +34,15 @@ class WorkerWithVersion(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """How much is handed to a worker at once."""
+
+    requests: int
+    size_bytes: int
+    """Of all bodies; the first may be larger."""
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """A request that a version did not answer as it should."""
 
@@ -44,13 +53,12 @@ class AskedVersion:
     """One version, which is asked one batch of requests after the other."""
 
     def __init__(
-        self, arm: Arm, worker: WorkerWithVersion, batch_requests: int, predict_seconds: float
+        self, arm: Arm, worker: WorkerWithVersion, limits: BatchLimits, predict_seconds: float
     ) -> None:
-        """`batch_requests`: how many requests one batch has at most; `predict_seconds`: how long one predict
-        may take."""
+        """`predict_seconds`: how long one predict may take."""
         self.arm = arm
         self._worker = worker
-        self._batch_requests = batch_requests
+        self._limits = limits
         self._predict_seconds = predict_seconds
         self._news = asyncio.Event()
         worker.exited.add_done_callback(lambda _: self._news.set())
@@ -59,8 +67,15 @@ class AskedVersion:
         """The answers in the order of the requests. Raises AnswerRefused where the worker ends, or gives none
         in time."""
         answers: list[Answer] = []
-        for start in range(0, len(bodies), self._batch_requests):
-            answers += await self._ask(bodies[start : start + self._batch_requests])
+        while len(answers) < len(bodies):
+            start, size = len(answers), 0
+            end = start
+            while end < len(bodies) and end - start < self._limits.requests:
+                size += len(bodies[end])
+                if end > start and size > self._limits.size_bytes:
+                    break
+                end += 1
+            answers += await self._ask(bodies[start:end])
         return answers
 
     async def _ask(self, bodies: Sequence[bytes]) -> list[Answer]:

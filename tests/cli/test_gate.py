@@ -365,6 +365,34 @@ def test_a_candidate_whose_answers_can_not_be_compared_fails(
     assert said in report_of(done)["why"]
 
 
+def test_a_candidate_that_fails_the_rows_of_one_label_fails_and_is_no_misuse(
+    gate: Gate, rows: Callable[..., str]
+) -> None:
+    def fails_on_small_ones(rows: Any) -> Any:
+        if any(ROWS / 4 < row["a"] <= ROWS / 2 or row["a"] < ROWS / 4 for row in rows):
+            raise ValueError("too small")
+        return BY_A(rows)
+
+    gate.world.predicts[2] = fails_on_small_ones
+    done = gate("--data", rows(), "--target", "y", "-o", "json")
+
+    assert done.exit_code == 1, done.output
+    report = report_of(done)
+    assert outcomes(report)["answers"] == "fail"
+
+
+def test_what_a_version_names_itself_moves_no_cursor(gate: Gate) -> None:
+    """Whoever logs a version chooses what it raises, and how its columns are called."""
+    words = "\x1b[2Jpassed\n sqlite://ann:hidden@host/" + "x" * 5000
+    gate.world.refuses[2] = LoadFailed(words, phase="load")
+    table, document = gate().stdout, report_of(gate("-o", "json"))
+
+    assert "\x1b[2J" not in table
+    assert "\x1b" not in why(document, "load")
+    assert "hidden" not in table + str(document)
+    assert len(why(document, "load")) <= 2000
+
+
 # ---- what nobody can judge
 
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import orjson
 
-from router.gate.answers import AskedVersion
+from router.gate.answers import AskedVersion, BatchLimits
 from router.gate.errors import Arm
 from router.processes.process import Exit
 from router.protocol.messages import Answer, PredictStatus, Query
 
 JSON = "application/json"
+BATCH = BatchLimits(64, 1 << 20)
 Predict = Callable[[list[Mapping[str, Any]]], Any]
 """Of the rows of a request, each by its columns; what it raises is the version's failure."""
 
@@ -67,8 +68,8 @@ def answer_of(predict: Predict, query: Query) -> Answer:
     return Answer(PredictStatus.OK, 200, body, JSON, len(rows), 0.0, answer_rows=answered)
 
 
-def asked(arm: Arm, predict: Predict, *, batch_requests: int = 64, seconds: float = 30.0) -> AskedVersion:
-    return AskedVersion(arm, FakeWorker(predict), batch_requests, seconds)
+def asked(arm: Arm, predict: Predict, *, seconds: float = 30.0) -> AskedVersion:
+    return AskedVersion(arm, FakeWorker(predict), BATCH, seconds)
 
 
 def both(candidate: Predict, production: Predict) -> dict[Arm, AskedVersion]:

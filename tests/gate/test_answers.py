@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from router.gate.answers import AskedVersion, Fault, column_of, kind_of, predictions_in
+from router.gate.answers import AskedVersion, BatchLimits, Fault, column_of, kind_of, predictions_in
 from router.gate.errors import AnswerRefused, Arm
 from router.protocol.messages import Answer, PredictStatus
-from tests.gate.fakes import JSON, FakeWorker, asked
+from tests.gate.fakes import BATCH, JSON, FakeWorker, asked
 
 
 def body(*rows: float) -> bytes:
@@ -18,10 +18,24 @@ def body(*rows: float) -> bytes:
 async def test_answers_come_in_the_order_of_the_requests_whatever_the_batches() -> None:
     worker = FakeWorker(lambda rows: [2 * row["a"] for row in rows])
 
-    answers = await AskedVersion(Arm.CANDIDATE, worker, 3, 30.0).ask([body(n) for n in range(7)])
+    answers = await AskedVersion(Arm.CANDIDATE, worker, BatchLimits(3, 1000), 30.0).ask(
+        [body(n) for n in range(7)]
+    )
 
     assert [predictions_in(answer) for answer in answers] == [[2 * n] for n in range(7)]
     assert worker.batches == [3, 3, 1]
+
+
+async def test_a_batch_has_no_more_bytes_than_a_gateways_and_one_request_at_least() -> None:
+    worker = FakeWorker(lambda rows: [row["a"] for row in rows])
+    size = len(body(1))
+
+    await AskedVersion(Arm.CANDIDATE, worker, BatchLimits(64, 2 * size), 30.0).ask(
+        [body(n) for n in range(5)]
+    )
+    await AskedVersion(Arm.CANDIDATE, worker, BatchLimits(64, size - 1), 30.0).ask([body(1), body(2)])
+
+    assert worker.batches == [2, 2, 1, 1, 1]
 
 
 async def test_a_version_that_ends_its_worker_is_named_with_how_it_ended() -> None:
@@ -41,7 +55,7 @@ async def test_a_version_that_is_silent_is_ended() -> None:
 
     worker = FakeWorker(stay_silent)
     with pytest.raises(AnswerRefused, match=r"gave no answer within 0\.05 s"):
-        await AskedVersion(Arm.CANDIDATE, worker, 64, 0.05).ask([body(1)])
+        await AskedVersion(Arm.CANDIDATE, worker, BATCH, 0.05).ask([body(1)])
     assert worker.killed
 
 
