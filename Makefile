@@ -109,7 +109,7 @@ faults: $(VENV)/test.stamp
 	@FAULTS=1 FAULTS_FIGURES=$${FAULTS_FIGURES:-.faults/figures.md} \
 	  $(BIN)/python -m pytest -m 'slow or not slow' tests/faults tests/e2e tests/processes tests/demo tests/deploy tests/stories \
 	  tests/adapters/test_registry_faults.py tests/test_docs.py \
-	  tests/test_benchmarks.py tests/analysis tests/core tests/serving tests/control tests/agent tests/worker $(PYTEST_ARGS)
+	  tests/test_benchmarks.py tests/analysis tests/core tests/serving tests/control tests/agent tests/worker tests/gate $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) $(MATRIX_VENVS) $(NEWEST) .demo .demo-environments .bench .faults .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

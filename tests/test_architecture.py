@@ -65,10 +65,20 @@ def test_the_gateways_rooms_import_neither_mlflow_nor_pandas(room: str) -> None:
 
 def test_a_gateway_has_no_numpy() -> None:
     """Eleven MiB, and a seventh of the time that its imports take, for what only workers do."""
-    asked = ask("import sys, router.app.run; print(*sys.modules)")
+    asked = ask("import sys, router.app.run, router.cli; print(*sys.modules)")
 
     assert asked.returncode == 0, asked.stderr
     assert "numpy" not in asked.stdout.split()
+
+
+def test_the_gate_imports_slow_libraries_only_where_a_metric_or_a_source_needs_them() -> None:
+    """scikit-learn and MLflow take seconds each."""
+    asked = ask(
+        "import sys, router.gate.comparison, router.gate.data, router.gate.data_sources; print(*sys.modules)"
+    )
+
+    assert asked.returncode == 0, asked.stderr
+    assert not {"sklearn", "mlflow", "scipy.stats"} & set(asked.stdout.split())
 
 
 def test_one_module_besides_web_knows_aiohttp_and_only_its_client() -> None:

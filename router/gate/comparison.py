@@ -63,7 +63,7 @@ def _resampled(metric: Metric, rows: PairedRows, candidate: float, production: f
             return float(metric.function(targets, rows.candidate[places])) - float(
                 metric.function(targets, rows.production[places])
             )
-        except ValueError:  # of one label only, for instance
+        except Exception:  # noqa: BLE001 - of one label only, for instance; of all rows it had a value
             return math.nan
 
     with warnings.catch_warnings():

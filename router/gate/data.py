@@ -1,5 +1,6 @@
 """The hold-out: rows to ask both versions about, and what the right answers are."""
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -92,6 +93,8 @@ def open_holdout(
     Raises DataRefused: no such file, none of the formats, columns missing or too many, no rows, rows without
     target or group, targets of the wrong kind, one label only, one group only.
     """
+    if cut_off is not None and not math.isfinite(cut_off):
+        raise DataRefused("a cut-off is a finite number")
     if cut_off is not None and metric.needs is not Needs.LABELS:
         raise DataRefused(f"{metric.name} takes {metric.needs}, of which no cut-off makes labels")
     table = open_table(path)

@@ -1,6 +1,8 @@
 """Metrics by name: our own, those of scikit-learn, and functions by import path."""
 
 import importlib
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -113,7 +115,8 @@ def metric_of(name: str) -> Metric:
 
     Such a function takes targets and answers, numpy arrays of shape (n,), and returns n values, of which the
     metric is the mean, or one number. Its attribute `greater_is_better`, True or False, is required; `needs`
-    is "scores", "labels" or "numbers", which it is by default. Its module is imported, and so runs.
+    is "scores", "labels" or "numbers", which it is by default. Its module is imported, and so runs; it is
+    looked for in the working directory, too.
 
     Raises MetricRefused.
     """
@@ -140,10 +143,14 @@ def metric_of(name: str) -> Metric:
 
 def _imported(name: str) -> Metric:
     module_name, _, attribute = name.partition(":")
+    here = os.getcwd()
+    sys.path.append(here)  # as an installed command lacks it; last, so that no file here hides a library
     try:
         function = getattr(importlib.import_module(module_name), attribute)
     except Exception as error:  # the module runs, and may raise anything at all
         raise MetricRefused(f"the metric {name} can not be imported: {error!r}") from error
+    finally:
+        sys.path.remove(here)
     if not callable(function):
         raise MetricRefused(f"the metric {name} is no function")
     greater_is_better = getattr(function, "greater_is_better", None)

@@ -196,6 +196,7 @@ def test_targets_of_numbers_stay_numbers(write: Writer, tmp_path: Path) -> None:
         ("roc_auc", {"churned": ["no", "yes", "no"]}, {"positive": "y"}, "no row has the positive label y"),
         ("accuracy", {"churned": ["a", "b", "c"]}, {"cut_off": 0.5}, "accuracy compares two labels"),
         ("roc_auc", {}, {"cut_off": 0.5}, "roc_auc takes scores, of which no cut-off makes labels"),
+        ("accuracy", {}, {"cut_off": float("nan")}, "a cut-off is a finite number"),
         ("roc_auc", {}, {"target": "z"}, "no column z, which is to be the target: there are"),
         ("roc_auc", {}, {"target": "Y"}, "which is to be the target"),
         ("roc_auc", {}, {"group": "grop"}, "no column grop, which is to be the group: did you mean group?"),

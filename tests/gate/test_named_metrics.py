@@ -1,5 +1,8 @@
 """Metrics by name: what each needs, and that its values are scikit-learn's."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
@@ -96,6 +99,23 @@ def test_a_function_by_import_path_says_itself_what_it_needs() -> None:
 
     assert (pinball.needs, pinball.greater_is_better, pinball.method) == (Needs.NUMBERS, False, None)
     assert (top.needs, top.greater_is_better, top.two_labels) == (Needs.SCORES, True, True)
+
+
+def test_a_function_of_the_working_directory_is_found_and_hides_no_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An installed command does not have it on its path."""
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    lines = "def ours(targets, numbers):\n    return 1.0\nours.greater_is_better = True\n"
+    for name in ("metrics_of_this_team.py", "colorsys.py"):
+        (tmp_path / name).write_text(lines)
+    sys.modules.pop("colorsys", None)
+
+    assert metric_of("metrics_of_this_team:ours").greater_is_better
+    with pytest.raises(MetricRefused, match="can not be imported"):
+        metric_of("colorsys:ours")
+    assert sys.path == before
 
 
 @pytest.mark.parametrize(
