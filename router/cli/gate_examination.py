@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from router.app.backends import Backends
 from router.cli.ready_version import VersionHere, bring_here, load
@@ -48,6 +49,8 @@ from router.settings import ModelSettings, Settings
 
 METADATA, LOAD, ENVIRONMENT, HOLDOUT = "metadata", "load", "environment", "holdout"
 _PROGRESS_SECONDS = 10.0
+_OF_THIS_MACHINE = (NoRoom, IndexUnreachable, DiskFull)
+"""What keeps a version from READY and says nothing of it."""
 _BATCH = BatchLimits(MAX_BATCH_REQUESTS, MAX_BATCH_BYTES)
 """As a gateway's queue makes them."""
 _BY_DEFAULT = {Arm.CANDIDATE: (CANARY, "--version"), Arm.PRODUCTION: (PRODUCTION, "--against")}
@@ -135,7 +138,7 @@ async def examine(
     files = {arm: await examination.fetch(arm) for arm in Arm}
     both = {arm: signature_in(files[arm]) for arm in Arm}
     findings.append(signatures.compare_signatures(both[Arm.PRODUCTION], both[Arm.CANDIDATE], asked.sends))
-    holdout = await examination.opened_holdout(_text_columns(both.values())) if asked.holdout else None
+    holdout = await examination.opened_holdout(both) if asked.holdout else None
     async with examination.loaded(findings) as workers:
         if workers is not None:
             findings += await examination.ask(workers, files, holdout)
@@ -186,11 +189,13 @@ class _Examination:
         limit = self._settings.registry.download_timeout_seconds
         return Path(await self._backends.fetcher.fetch(self._versions[arm], deadline_seconds=limit))
 
-    async def opened_holdout(self, text_columns: Collection[str]) -> Holdout:
-        """Read once before any version is loaded: what is wrong with it is known after seconds."""
-        asked = self._asked.holdout
-        assert asked is not None
-        return await asyncio.to_thread(
+    async def opened_holdout(self, both: Mapping[Arm, Signature | None]) -> Holdout:
+        """Read once before any version is loaded: what is wrong with it is known after seconds.
+
+        Raises DataRefused, also where it lacks a column that a version requires: that is no fault of it.
+        """
+        asked = self._holdout
+        holdout = await asyncio.to_thread(
             open_holdout,
             asked.path,
             asked.metric,
@@ -198,8 +203,12 @@ class _Examination:
             group=asked.group,
             positive=asked.positive,
             cut_off=asked.cut_off,
-            text_columns=text_columns,
+            text_columns=_columns(both.values(), lambda field: field.get("type") == "string"),
         )
+        for arm, signature in both.items():
+            required = _columns([signature], lambda field: bool(field.get("required", True)))
+            holdout.require(required, str(self._versions[arm]))
+        return holdout
 
     @asynccontextmanager
     async def loaded(self, findings: list[Finding]) -> AsyncIterator[dict[Arm, WorkerHandle] | None]:
@@ -209,6 +218,8 @@ class _Examination:
             try:
                 here = await self._here(Arm.PRODUCTION)
                 production = await self._load(here, None)
+            except _OF_THIS_MACHINE:
+                raise
             except (LoadFailed, ChildLost, ChildTimeout, EnvironmentFailed) as error:
                 which = self._versions[Arm.PRODUCTION]
                 raise GateRefused(f"{which}, to compare with, does not become READY: {error}") from error
@@ -218,8 +229,8 @@ class _Examination:
                 here = await self._here(Arm.CANDIDATE)
                 step = LOAD
                 candidate = await self._load(here, production.info.suggested_scores)
-            except (NoRoom, IndexUnreachable, DiskFull):
-                raise  # it says nothing of the candidate
+            except _OF_THIS_MACHINE:
+                raise
             except (LoadFailed, ChildLost, ChildTimeout, EnvironmentFailed) as error:
                 findings.append(judged(step, [f"it does not become READY: {error}"], ""))
                 yield None
@@ -323,11 +334,9 @@ class _Examination:
         return progress
 
 
-def _text_columns(both: Collection[Signature | None]) -> set[str]:
-    """Columns that a version takes as texts, whatever they look like in a file."""
-    return {
-        str(field["name"])
-        for signature in both
-        for field in (signature.inputs if signature is not None else ())
-        if field.get("type") == "string" and "name" in field
-    }
+def _columns(
+    signatures: Collection[Signature | None], wanted: Callable[[Mapping[str, Any]], bool]
+) -> list[str]:
+    """Names of the inputs that are `wanted`, by the signatures that there are."""
+    inputs = (field for signature in signatures if signature is not None for field in signature.inputs)
+    return [str(field["name"]) for field in inputs if "name" in field and wanted(field)]

@@ -28,6 +28,7 @@ from router.errors import (
     FetchFailed,
     LoadFailed,
     ModelUnknown,
+    NoRoom,
     RegistryUnavailable,
     RouterError,
 )
@@ -61,6 +62,7 @@ class World:
     fetch_error: RouterError | None = None
     environment_error: RouterError | None = None
     scores: tuple[ScoreSpec, ...] = (ScoreSpec(),)
+    columns: tuple[str, ...] = ("a", "b")
     specs: list[LoadSpec] = field(default_factory=list)
     closed: list[int] = field(default_factory=list)
 
@@ -81,7 +83,7 @@ class World:
             raise self.fetch_error
         files = self.directory / str(version.number)
         files.mkdir(exist_ok=True)
-        inputs = json.dumps([{"type": "double", "name": name, "required": True} for name in ("a", "b")])
+        inputs = json.dumps([{"type": "double", "name": name, "required": True} for name in self.columns])
         (files / "MLmodel").write_text(yaml.safe_dump({"signature": {"inputs": inputs}}))
         example = {"dataframe_split": {"columns": ["a", "b"], "data": [[1.0, 2.0]]}}
         (files / "serving_input_example.json").write_bytes(orjson.dumps(example))
@@ -433,6 +435,13 @@ LOST = {1: LoadFailed("it needs a library", phase="load")}
         (broken(poll_error=ModelUnknown("there is no such model")), [], 2, "there is no such model"),
         (broken(poll_error=RegistryUnavailable("nobody answers")), [], 3, "nobody answers"),
         (broken(fetch_error=FetchFailed("the store is away")), [], 3, "the store is away"),
+        (broken(refuses={2: NoRoom("it would not fit")}), [], 2, "it would not fit"),
+        (
+            broken(columns=("a", "c")),
+            ["--data"],
+            2,
+            "sentiment v2 requires the columns c, which the data does not",
+        ),
         (broken(scores=()), ["--data"], 2, "models.sentiment.scores names it as output"),
         (
             broken(predicts={1: lambda rows: [None for _ in rows], 2: BY_A}),

@@ -81,6 +81,7 @@ def some_rows(count: int) -> pd.DataFrame:
     return table.assign(risky=(draw.random(count) < 1 / (1 + np.exp(-leaning))).astype(int))
 
 
+@pytest.mark.slow  # ten seconds of a processor; docs/gate.md is played with a gate of its own in each run
 def test_what_passes_is_signed_in_the_registry_and_logged_in_one_run(
     registry: Registry, gate: Gate, tmp_path: Path
 ) -> None:
