@@ -44,7 +44,10 @@ from tests.support.postgres import Postgres, programs_of_postgres, running_postg
 README = ROOT / "README.md"
 OPERATING = ROOT / "docs" / "operating.md"
 MIGRATING = ROOT / "docs" / "migrating.md"
-PLAYED = (README, OPERATING, MIGRATING)
+GATE = ROOT / "docs" / "gate.md"
+PLAYED = (README, OPERATING, MIGRATING, GATE)
+START_THEIR_OWN = (README, GATE)
+"""Documents that begin with a configuration and the gateway that serves it."""
 PLAYED_ELSEWHERE = (ROOT / "docs" / "environments.md",)
 """In tests/e2e/test_own_environment.py, which has what it speaks of."""
 RUNBOOKS = tuple(sorted((ROOT / "docs" / "runbooks").glob("*.md")))
@@ -98,7 +101,7 @@ def test_what_is_typed_does_what_is_shown(
     if shutil.which("curl") is None:
         pytest.skip("curl is missing; install the Debian package `curl`")
     with Session(registry.directory, slack) as session:
-        if document != README:
+        if document not in START_THEIR_OWN:
             for block in the_gateway_of_the_readme():
                 session.play(block)
         for block in blocks(document):

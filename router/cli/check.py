@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 import orjson
-from msgspec.structs import replace
 
 from router.adapters.config.file import load_settings
 from router.app.backends import Backends, open_backends
+from router.cli.ready_version import bring_here, load
 from router.cli.split import find_model
 from router.control.gate_watch import judged
 from router.core.ids import PRODUCTION, Alias, VersionId
@@ -21,7 +21,6 @@ from router.core.scores import OutputSpec, describe, to_json
 from router.core.version_environment import GATEWAYS_OWN
 from router.errors import RegistryError, RouterError
 from router.protocol.messages import VersionInfo
-from router.serving.harness import load_spec
 from router.settings import ModelSettings, Settings
 
 REQUIREMENTS = "requirements.txt"
@@ -87,20 +86,12 @@ async def _check_version(
     production_scores: tuple[OutputSpec, ...] | None,
 ) -> tuple[dict[str, Any], VersionInfo | None]:
     """How it did, and what it reported of itself; None where it did not load."""
-    limit = settings.registry.download_timeout_seconds
     row: dict[str, Any] = {"alias": alias, "version": version.number}
-    loader = backends.loader
     try:
-        directory = await backends.fetcher.fetch(version, deadline_seconds=limit)
-        if wanted.environment == "own":
-            # To standard error, and beforehand: it may take minutes.
-            click.echo(f"{version}: its environment is looked for, and built where it is missing", err=True)
-            own = await backends.environments.prepare(version, directory)
-            row |= {"environment": own.about.to_json(own.note), "advice": _advice(Path(directory))}
-            loader = own.loader
-        spec = load_spec(version, directory, wanted, production_scores)
-        spec = replace(spec, warm_up_required=wanted.warm_up)
-        worker = await loader.load(spec, deadline_seconds=limit)
+        here = await bring_here(backends, settings, wanted, version)
+        if (own := here.environment) is not None:
+            row |= {"environment": own.about.to_json(own.note), "advice": _advice(here.directory)}
+        worker = await load(backends, settings, wanted, here, production_scores)
     except RouterError as error:
         return {**row, "ok": False, "told": str(error)}, None
     info = worker.info

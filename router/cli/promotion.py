@@ -95,6 +95,15 @@ def roll_back(options: MoveOptions, model: str, to: int | None) -> int:
     )
 
 
+def open_registry(uri: str, tracking_uri: str) -> Registry:
+    """To be written with the operator's credentials. Raises RegistryError."""
+    # Read by MLflow at import, which takes seconds: not before everything else is known to be right.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from router.promotion.registry import MlflowRegistry
+
+    return MlflowRegistry(uri, tracking_uri)
+
+
 class _Move:
     """One command: whom it asks, and how what it raises is shown."""
 
@@ -110,7 +119,7 @@ class _Move:
     def run(self, act: Callable[[Registry], None], terminal: "_Terminal") -> int:
         """The exit code."""
         try:
-            act(self._open_registry())
+            act(open_registry(*self._addresses()))
         except GatewaysUnreachable as error:
             return terminal.fail(error, EXIT_UNREACHABLE)
         except PromotionRefused as error:
@@ -122,14 +131,6 @@ class _Move:
             return terminal.fail(f"{error}{hint}", EXIT_REFUSED)
         terminal.report("done" if self._options.wait_seconds is not None else "written, and not waited for")
         return EXIT_DONE
-
-    def _open_registry(self) -> Registry:
-        uri, tracking_uri = self._addresses()
-        # Read by MLflow at import, which takes seconds: not before everything else is known to be right.
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        from router.promotion.registry import MlflowRegistry
-
-        return MlflowRegistry(uri, tracking_uri)
 
     def _addresses(self) -> tuple[str, str]:
         if (given := self._options.registry) is not None:

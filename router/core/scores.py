@@ -229,6 +229,21 @@ OutputSpec = ScoreSpec | ClassSpec
 OutputCounts = ScoreCounts | ClassCounts
 
 
+def cell_of(row: Any, output: int | str) -> Any:
+    """Of a row, or a mapping of columns, what stands under a name or at a position. Raises LookupError or
+    TypeError where that is not there."""
+    if isinstance(row, Mapping):
+        return row[output] if isinstance(output, str) else list(row.values())[output]
+    return row[position_of(output)]
+
+
+def position_of(output: int | str) -> int:
+    """Of an output of rows whose columns have no names. Raises TypeError for a name."""
+    if isinstance(output, str):
+        raise TypeError("columns without names cannot be picked by one")
+    return output
+
+
 def shown_name(spec: OutputSpec) -> str:
     """The output as metrics and documents name it."""
     return str(spec.output)[:NAME_CHARACTERS]

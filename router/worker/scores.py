@@ -24,8 +24,10 @@ from router.core.scores import (
     ScoreCounts,
     ScoreSpec,
     all_nan,
+    cell_of,
     count_labels,
     is_nan,
+    position_of,
 )
 from router.worker.encoder import rows_of
 
@@ -164,10 +166,10 @@ def column_of(answer: Any, output: int | str) -> Any:
         if answer.ndim > 2:
             raise TypeError("an array of more dimensions has no columns")
         if answer.ndim == 2:
-            return answer[:, _position(output)]
+            return answer[:, position_of(output)]
         return column_of(answer.tolist(), output) if answer.ndim and answer.dtype.kind == "O" else answer
     if isinstance(answer, Mapping):
-        return _cell(answer, output)
+        return cell_of(answer, output)
     if isinstance(answer, (list, tuple)) and any(map(_is_nested, set(map(type, answer)))):
         return [_cell_or_none(row, output) if isinstance(row, _NESTED) else row for row in answer]
     return answer
@@ -222,21 +224,9 @@ def _is_nested(kind: type) -> bool:
 
 def _cell_or_none(row: Any, output: int | str) -> Any:
     try:
-        return _cell(row, output)
+        return cell_of(row, output)
     except (LookupError, TypeError):
         return None
-
-
-def _cell(row: Any, output: int | str) -> Any:
-    if isinstance(row, Mapping):
-        return row[output] if isinstance(output, str) else list(row.values())[output]
-    return row[_position(output)]
-
-
-def _position(output: int | str) -> int:
-    if isinstance(output, str):
-        raise TypeError("columns without names cannot be picked by one")
-    return output
 
 
 def _number(value: Any) -> float | None:

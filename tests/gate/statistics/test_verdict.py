@@ -77,6 +77,20 @@ def test_each_criterion_says_what_it_rests_on() -> None:
     assert found.sentence == "not better: a gain of 0.006 at most, a gain of 0.01 is asked for"
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "sentence"),
+    [
+        (-0.003, 0.02, "not worse: a loss of 0.003 at most, a loss of 0.005 is allowed"),
+        (0.01, 0.02, "not worse: a gain of 0.01 at least, a loss of 0.005 is allowed"),
+        (-0.2, -0.1, "worse: a loss of 0.1 at least, a loss of 0.005 is allowed"),
+    ],
+)
+def test_the_end_of_the_interval_that_decides_is_named_in_words(
+    low: float, high: float, sentence: str
+) -> None:
+    assert judge(difference(low, high), 0.005).sentence == sentence
+
+
 def test_the_rows_that_would_decide_are_those_at_the_seen_variance() -> None:
     """The bound is 0.005 below the point and the half 0.01: twice as near takes four times the rows."""
     found = judge(difference(-0.01, 0.01), 0.005)
