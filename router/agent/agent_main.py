@@ -31,7 +31,9 @@ def main(sock: socket.socket) -> None:
     "model", "aliases"}` is answered with `{"id", "aliases": {name: version}, "stages": {stage: version}}`,
     where only the asked names appear, and with `newer_schema`, the fields of a NewerSchema, where a newer
     MLflow migrated the database; `{"id", "op": "registrations", "versions": [[model, version], …]}` with
-    `{"id", "registrations": [text, …]}`; and `{"id", "op": "locate", "model", "version", "cache_dir"}` with
+    `{"id", "registrations": [text, …]}`; `{"id", "op": "gate", "model", "version", "required": [name, …]}`
+    with `{"id", "run_id", "model_id", "fingerprint", "gate", "override", "missing"}`, the fields of a
+    GateEvidence; and `{"id", "op": "locate", "model", "version", "cache_dir"}` with
     `{"id", "directory"}`, null unless the version's files are in the cache. Orders may carry `seconds`,
     within which they are to be answered. Each may be answered with `{"id", "error", "message"}`; `error` is
     unavailable, unknown_model, refused or replaced. After replaced the process ends: a fresh one opens the
@@ -49,6 +51,7 @@ def main(sock: socket.socket) -> None:
     operations: Operations = {
         "poll": lambda order: _poll(registry, poll, order),
         "registrations": lambda order: _registrations(registry, order),
+        "gate": lambda order: _gate(registry, order),
         "locate": lambda order: _locate(registry, order),
         "recall": lambda order: _recall(registry, order),
         "remember": lambda order: _remember(registry, order),
@@ -109,6 +112,20 @@ def _registration(registry: Any, model: str, number: int) -> str:
             raise
         return "absent"  # which is news, too, when it was there before or comes later
     return f"{registration.status} {registration.fingerprint}"
+
+
+def _gate(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    from router.agent.gate import read_evidence
+
+    found = read_evidence(registry, request["model"], request["version"], request["required"])
+    return {
+        "run_id": found.of.run_id,
+        "model_id": found.of.model_id,
+        "fingerprint": found.of.fingerprint,
+        "gate": found.gate_tag,
+        "override": found.override_tag,
+        "missing": found.missing,
+    }
 
 
 def _locate(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:

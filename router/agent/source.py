@@ -57,12 +57,22 @@ def read_fingerprint(registry: Any, model: str, number: int) -> str:
 
 def read_registration(registry: Any, model: str, number: int) -> Registration:
     """One read of `registry`. Raises MLflow's errors, also for a version that it does not have."""
+    version = read_version(registry, model, number)
+    return Registration(str(version.status or _REGISTERED), fingerprint_of(version))
+
+
+def read_version(registry: Any, model: str, number: int) -> Any:
+    """MLflow's ModelVersion, by one read of `registry`. Raises MLflow's errors and ConnectionError."""
     version = registry.client().get_model_version(model, str(number))
     if int(version.version) != number:
         raise ConnectionError("the registry's answer does not name the version")
+    return version
+
+
+def fingerprint_of(version: Any) -> str:
+    """That of a `Registration`, of MLflow's ModelVersion."""
     facts = [version.creation_timestamp, version.source, version.run_id or None, version.model_id or None]
-    fingerprint = sha256(orjson.dumps(facts)).hexdigest()[:12]
-    return Registration(str(version.status or _REGISTERED), fingerprint)
+    return sha256(orjson.dumps(facts)).hexdigest()[:12]
 
 
 def _location(registry: Any, uri: str, depth: int = 0) -> str:

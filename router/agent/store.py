@@ -72,7 +72,7 @@ class Registry:
     """The model registry, asked through MLflow's own client."""
 
     def __init__(self, registry_uri: str, tracking_uri: str, requests: RequestLimits | None = None) -> None:
-        """`requests`: limits of the registry's HTTP requests that are shorter than MLflow's own."""
+        """`requests`: limits of HTTP requests that are shorter than MLflow's own."""
         self.given_uri = registry_uri
         """As the configuration names it, not as MLflow is given it."""
         self._store = Store(registry_uri, schema.REGISTRY_TABLES)
@@ -112,7 +112,8 @@ class Registry:
     def tracking(self) -> Any:
         """MLflow's client of the tracking store, after a check; only LoggedModels and runs need it."""
         self._tracking.check()
-        return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.registry_uri)
+        client = MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.registry_uri)
+        return client if self._requests is None else self._requests.client(client)
 
 
 def check_database(uri: str, tables: Sequence[str]) -> schema.NewerSchema | None:

@@ -44,6 +44,7 @@ class Objection(StrEnum):
     SATURATION = "saturation"
     KEYLESS = "keyless"
     CAPPED = "capped"
+    GATED = "gated"
     BREAKER_OPEN = "breaker_open"
 
 
@@ -318,6 +319,8 @@ def _nothing_compared(known: Known, planned: Split, then: Split) -> str:
         return f"no version serves as {CANARY if PRODUCTION in bound else PRODUCTION}"
     if bound[PRODUCTION] == bound[CANARY]:
         return "both serve one version"
+    if CANARY in known.routes.gated:
+        return f"the gate holds {CANARY}"
     if known.routes.capped.get(CANARY, BUCKETS) < planned.canary:
         return f"{CANARY} would be capped"
     if not then.canary or not then.shares()[PRODUCTION]:
@@ -422,6 +425,8 @@ def _objections(known: Known, planned: Split, workers: Workers) -> Iterator[tupl
     if cap is not None and cap < planned.canary:
         most = f"{cap / BUCKETS_PER_PERCENT:g} %"
         yield Objection.CAPPED, f"The canary is capped at {most}: what is above that goes to production."
+    if CANARY in routes.gated:
+        yield Objection.GATED, "The gate holds the canary: production answers for it whatever its share."
     if CANARY in routes.broken:
         why = f" ({known.breaker})" if known.breaker else ""
         yield Objection.BREAKER_OPEN, f"Its breaker is open{why}. A changed share closes it."

@@ -26,6 +26,7 @@ from router.serving.ports import (
     CopyHolder,
     Environments,
     Fetcher,
+    GateSource,
     LastKnownGoodStore,
     Loader,
     Source,
@@ -38,6 +39,7 @@ class Backends:
     """The ports that lead out of the gateway process."""
 
     source: Source
+    gate_source: GateSource
     fetcher: Fetcher
     loader: Loader
     """Of versions that run in the gateway's own Python environment."""
@@ -132,7 +134,7 @@ async def open_backends(
     policy = BuildPolicy.of(settings.environments, os.environ)
     environments = BuiltEnvironments(launcher, places.cache_dir, policy, recorder, loaders)
     try:
-        yield Backends(registry, registry, loader, environments, registry, registry, shared_memory)
+        yield Backends(registry, registry, registry, loader, environments, registry, registry, shared_memory)
     finally:
         await environments.close()
         await registry.close()

@@ -33,6 +33,8 @@ from router.control.config_watch import ConfigWatch
 from router.control.crash_loop import CrashLoopWatch
 from router.control.exchange_messages import ExchangeMessages, NoEvidence
 from router.control.fan_out import FanOut
+from router.control.gate_watch import TICK_SECONDS as GATE_LOOK_SECONDS
+from router.control.gate_watch import GateWatch
 from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
 from router.control.journal import Journal
 from router.control.last_known_good import LastKnownGood
@@ -180,9 +182,14 @@ def build_gateway(
     alias_loop = PeriodicTask(
         "aliases", alias_watch.tick, lambda: in_force.current.registry.poll_seconds, recorder
     )
+    gate_watch = GateWatch(
+        backends.gate_source, models, alias_watch, lambda: in_force.current.registry.poll_seconds
+    )
+    gate_loop = PeriodicTask("gate", gate_watch.tick, GATE_LOOK_SECONDS, recorder)
     loops = [
         PeriodicTask("readiness", models.watch_readiness, READINESS_LOOK_SECONDS, recorder),
         alias_loop,
+        gate_loop,
         PeriodicTask("last good", last_known_good.tick, LAST_GOOD_LOOK_SECONDS, recorder),
         PeriodicTask("rollback", rollback.tick, ROLLBACK_LOOK_SECONDS, recorder),
         PeriodicTask("gauges", gauges.tick, gauges.period_seconds, recorder),
@@ -232,6 +239,12 @@ def build_gateway(
         journal=recorders.journal,
         loops=loops,
     )
+
+    async def look_at_registry() -> None:
+        await alias_loop.tick_now()
+        gate_watch.look_again()
+        gate_loop.trigger()  # nobody waits for it: what the aliases name is bound by then
+
     planner = Planner(models, analysis, recorders.last_hour)
     web = WebState(
         models=models,
@@ -248,7 +261,7 @@ def build_gateway(
         exchange=messages,
         alerts=AlertCaps(caps, models),
         break_glass=break_glass,
-        look_at_registry=alias_loop.tick_now,
+        look_at_registry=look_at_registry,
         mlflow_version=version("mlflow"),
         traffic=traffic,
         log_sample=log_sample,

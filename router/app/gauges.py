@@ -69,6 +69,11 @@ class Gauges:
                 for shift in run.shifts()
             ],
             rollbacks={one.version: int(one.ready) for one in rollbacks if one.version is not None},
+            gates={
+                (manager.model, alias): passes
+                for manager in managers
+                for alias, passes in manager.gate_holds.passes().items()
+            },
             verdicts={
                 (model, alias): _verdict(status)
                 for model, statuses in self._analysis.statuses.items()

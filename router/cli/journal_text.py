@@ -61,6 +61,7 @@ def shares_json(routes: ModelRoutes | None) -> dict[str, Any] | None:
             "configured": configured[alias],
             "capped": alias in routes.capped,
             "breaker_open": alias in routes.broken,
+            "gated": alias in routes.gated,
         }
         for alias in configured
     }
@@ -92,7 +93,7 @@ def _why(routes: ModelRoutes, alias: Alias) -> str:
         return ""
     if alias not in routes.bound:
         return f" of {percent(configured)}"
-    why = "breaker" if alias in routes.broken else "capped"
+    why = "gated" if alias in routes.gated else "breaker" if alias in routes.broken else "capped"
     return f" of {percent(configured)} ({why})"
 
 
@@ -249,6 +250,8 @@ _SENTENCES: dict[str, Callable[[Entry, Details], str]] = {
     "breaker_closed": _act("breaker of {target} closed"),
     "capped": _capped,
     "cap_lifted": _act("cap on {target} lifted"),
+    "gate_passed": _act("{target} passed the gate"),
+    "gate_not_passed": _act("{target} did not pass the gate"),
     "break_glass_on": _act("break-glass, every canary is off"),
     "break_glass_off": _act("break-glass is over"),
     "pins": _pins,

@@ -14,6 +14,7 @@ from rich.table import Table
 from router.cli.client import Unreachable, ask, gateway_address
 from router.cli.compare import together, verdict_line
 from router.cli.levers import cap_line
+from router.core.ids import PRODUCTION
 
 _MOST_DIFFERENCES = 3
 
@@ -60,6 +61,7 @@ def _healthy(state: Mapping[str, Any]) -> bool:
         and not stale
         and not refusing
         and not _open_breakers(state)
+        and not _not_passed(state)
     )
 
 
@@ -87,6 +89,7 @@ def _print(state: Mapping[str, Any], console: Console) -> None:
         *_verdicts(state),
         *_gateways(state),
         *_rollbacks(state),
+        *_gates(state),
         *_cpu_threads(state),
         *_environments(state),
         *_troubles(state),
@@ -125,6 +128,26 @@ def _rollback(rollback: Mapping[str, Any]) -> str:
     how = ("is not ready", "would take a load", "would serve at once")[rollback["ready"]]
     why = f": {rollback['reason']}" if rollback["reason"] else ""
     return f"a rollback to v{rollback['version']} {how}{why}{kept}"
+
+
+def _gates(state: Mapping[str, Any]) -> list[str]:
+    """Of what has passed; what has not is among the warnings."""
+    return [
+        f"{name} {role} {_v(alias['bound'])} and the gate: {gate['why']}"
+        for name, model in state["models"].items()
+        for role, alias in model["aliases"].items()
+        if (gate := alias.get("gate")) and gate["state"] in ("passed", "not_judged")  # an older one has none
+    ]
+
+
+def _not_passed(state: Mapping[str, Any]) -> bool:
+    """Whether the gate holds a canary, or production has not passed it."""
+    return any(
+        gate["state"] == "held" or (gate["state"] == "not_passed" and role == PRODUCTION)
+        for model in state["models"].values()
+        for role, alias in model["aliases"].items()
+        if (gate := alias.get("gate"))
+    )
 
 
 def _cpu_threads(state: Mapping[str, Any]) -> list[str]:

@@ -24,7 +24,7 @@ from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, Cap
 from router.core.redaction import redact
 from router.core.split import BUCKETS, BUCKETS_PER_PERCENT
 from router.errors import CapUnknown, NothingServed
-from router.serving.caps import CapsInForce
+from router.serving.caps import CapsInForce, passage_of
 from router.serving.manager import OPERATOR_RESET, ModelManager
 from router.serving.models import ModelSet
 
@@ -37,6 +37,8 @@ MOST_SHOWN = 50
 """Caps of one model in `/v1/state`."""
 BREAKER = "breaker"
 """Who opened or closed one, in its record."""
+GATE = "gate"
+"""Who let a version through, in its record."""
 NOT_KEPT = "this gateway writes no caps to disk: a restart forgets them, unless another gateway has them"
 
 
@@ -73,7 +75,7 @@ class CapControl:
         self._recorder = recorder
         self._wall = wall
         self._on_change = on_change
-        in_force.breakers = self
+        in_force.breakers = in_force.passages = self
         self._known = in_force.caps
         """The caps in force, and what is lifted as soon as that is written."""
         self._unwritten = False
@@ -206,7 +208,7 @@ class CapControl:
     def breaker_opened(self, alias: Alias, version: VersionId, why: str) -> None:
         """Implements `BreakerRecords`: it is written, and other gateways open theirs."""
         target = CapTarget(version.model, alias, version.number, breaker=True)
-        self._note_breaker(target, self._known.capped(target, 0, by=BREAKER, reason=why, at=self._wall()))
+        self._note(target, self._known.capped(target, 0, by=BREAKER, reason=why, at=self._wall()))
 
     def breaker_closed(self, alias: Alias, version: VersionId, why: str) -> None:
         """Implements `BreakerRecords`: written after it is closed, and not before as a cap is that is lifted.
@@ -214,7 +216,19 @@ class CapControl:
         Should this process end in between, it is open again: the safe side.
         """
         target = CapTarget(version.model, alias, version.number, breaker=True)
-        self._note_breaker(target, self._known.lifted([target], by=BREAKER, reason=why, at=self._wall()))
+        self._note(target, self._known.lifted([target], by=BREAKER, reason=why, at=self._wall()))
+
+    def passed(self, version: VersionId, why: str) -> None:
+        """Implements `PassageRecords`."""
+        target = passage_of(version)
+        self._note(target, self._known.passed(target, by=GATE, reason=why, at=self._wall()))
+
+    def serves_no_more(self, version: VersionId) -> None:
+        """Implements `PassageRecords`."""
+        target = passage_of(version)
+        if self._in_force.has_passed(version):
+            known = self._known.capped(target, 0, by=GATE, reason="it serves no more", at=self._wall())
+            self._note(target, known)
 
     def break_off(self, alias: Alias, version: VersionId, why: str) -> None:
         """Open the breaker of `version` under `alias`; where that does not serve yet, for when it does."""
@@ -306,11 +320,11 @@ class CapControl:
         self._put_in_force(known, [target for target in known.records if self._lowers(target)])
         self._begin_writing()
 
-    def _note_breaker(self, target: CapTarget, known: Caps) -> None:
+    def _note(self, target: CapTarget, known: Caps) -> None:
+        """Of a breaker, or of the gate, of which the routes are published by whoever made it so."""
         if known is self._known:
             return
         self._known = known
-        # The breaker is that way already, and its routes are published by whoever made it so.
         in_force = self._in_force.caps.records
         self._in_force.caps = Caps({**in_force, target: known.records[target]})
         if self._on_change is not None:
@@ -335,11 +349,12 @@ class CapControl:
             target
             for target in {**before.records, **after.records}
             if _share(before.records.get(target)) != _share(after.records.get(target))
+            or (target.passage and (target in before.records) != (target in after.records))
         ]
         self._in_force.caps = after
         for target in changed:
             record = after.records.get(target)
-            if record is not None and not target.breaker:  # breakers report themselves what they do
+            if record is not None and target.is_cap:  # breakers and the gate report themselves what they do
                 self._recorder.record(_event(target, record))
         self._models.caps_changed({target.model for target in changed})
 
@@ -375,7 +390,7 @@ class CapControl:
     def _versions(self, manager: ModelManager) -> set[int]:
         here = (*manager.harnesses, *manager.bound.values(), *manager.aspired.values())
         recorded = {
-            t.version for t in self._known.records if t.model == manager.model and t.version and not t.breaker
+            t.version for t in self._known.records if t.model == manager.model and t.version and t.is_cap
         }
         return {version.number for version in here} | recorded
 

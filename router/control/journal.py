@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from router.core import events
 from router.core.caps import LONGEST_REASON
+from router.core.gate_events import GateNotPassed, GatePassed
 from router.core.ids import VersionId
 from router.core.journal import BEGINNING, MOST_TABLES, RESUMED, Entry, digest_of, encode, routes_to_json
 from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet, MoveExplained
@@ -345,6 +346,12 @@ def _of_judgement(event: events.Event, at: float) -> Cause | None:
             return _cause("capped", at, model, alias=alias, version=capped, share=share, by=by, why=why)
         case CapLifted(model, alias, capped, by, why):
             return _cause("cap_lifted", at, model, alias=alias, version=capped, by=by, why=why)
+        case GatePassed(model, alias, version, why, override):
+            words = {"why": why, "override": override}
+            return _cause("gate_passed", at, model, alias=alias, version=version, **words)
+        case GateNotPassed(model, alias, version, objections, why, held):
+            words = {"why": why, "objections": list(objections), "held": held}
+            return _cause("gate_not_passed", at, model, alias=alias, version=version, **words)
         case events.PinsChanged(model, count, digest):
             return _cause("pins", at, model, count=count, digest=digest)
         case BreakGlassOn(why):

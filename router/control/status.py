@@ -171,6 +171,7 @@ class Status:
             document["warnings"].append(
                 f"the registry names no version as {name}, which is this model's production"
             )
+        document["warnings"] += manager.gate_holds.warnings()
         for alias in sorted(manager.out_of_service):
             document["warnings"].append(
                 f"{alias} is being replaced in turn: nothing answers for it until a version is loaded"
@@ -195,6 +196,7 @@ class Status:
             "bound": bound.number if bound else None,
             "bound_timestamp": self.bound_times.of(manager.model, alias),
             "pending": aspired != bound,
+            "gate": manager.gate_holds.to_json(alias),
             # Only production outlives the registry's word for it; a canary is unbound instead.
             "stale": alias == PRODUCTION and bound is not None and manager.polled and unnamed,
         }

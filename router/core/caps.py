@@ -6,6 +6,9 @@ records may be merged in any order, and as often as one likes, with one and the 
 
 An open breaker is a record as well, of a share of 0 and of a target of its own: so it outlives the process
 in which it opened, and other gateways open theirs. It is no cap: what lifts caps does not close it.
+
+And so is that a version has passed the gate: without a share as what is lifted, and with a share of 0 once
+the version serves no more. A gateway that starts anew, or later than the others, lets through what they do.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -34,6 +37,8 @@ _LATEST = 253_402_300_799.0  # the last second of the year 9999
 _BREAKER = "breaker of "
 """Before the alias of a breaker in `records_to_json`. No role of a split has spaces in its name, so a gateway
 that knows no such records reads one as the cap of an alias that it does not have, and keeps it."""
+_PASSAGE = "gate of "
+"""Likewise, of what passed the gate."""
 _KEYS = ("model", "alias", "version", "counter", "to_percent", "by", "reason", "timestamp", "alert")
 
 
@@ -48,12 +53,21 @@ class CapTarget:
     without the cap, and one that comes back finds it."""
     breaker: bool = False
     """Whether this is the breaker of that version under that alias, open while the share is 0."""
+    passage: bool = False
+    """Whether this says that the version, whatever its alias, has passed the gate, while it has no share."""
 
     def __post_init__(self) -> None:
         if self.alias == PRODUCTION:
             raise ValueError("production has no cap: all that is taken from others goes to it")
         if self.breaker and self.version is None:
             raise ValueError("a breaker is that of one version")
+        if self.passage and self.version is None:
+            raise ValueError("it is one version that passes the gate")
+
+    @property
+    def is_cap(self) -> bool:
+        """Whether it is what people and alerts set and lift."""
+        return not self.breaker and not self.passage
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +124,22 @@ class Caps:
 
     def in_force(self, model: str) -> Iterator[tuple[CapTarget, CapRecord]]:
         """Caps of `model` that are not lifted, also those of versions that serve nowhere now."""
-        return ((t, r) for t, r in self._not_lifted(model) if not t.breaker)
+        return ((t, r) for t, r in self._not_lifted(model) if t.is_cap)
 
     def open_breakers(self, model: str) -> Iterator[CapTarget]:
         """Those of `model`, also of versions that serve nowhere now."""
         return (target for target, _ in self._not_lifted(model) if target.breaker)
+
+    def passages(self, model: str) -> Iterator[CapTarget]:
+        """Versions of `model` that have passed the gate and, as far as is known, serve."""
+        return (t for t, r in self.records.items() if t.model == model and t.passage and r.share is None)
+
+    def passed(self, target: CapTarget, *, by: str, reason: str, at: float) -> "Caps":
+        """With what says that `target` has passed the gate; the same object where it did."""
+        former = self.records.get(target)
+        if former is not None and (former.share is None or former.counter >= MOST_COUNTER):
+            return self
+        return self._with(target, CapRecord(_after(former), None, by, reason, at))
 
     def capped(
         self, target: CapTarget, share: int, *, by: str, reason: str, at: float, alert: str = ""
@@ -181,7 +206,7 @@ def records_to_json(caps: Caps) -> dict[str, Any]:
     records = [
         {
             "model": target.model,
-            "alias": f"{_BREAKER}{target.alias}" if target.breaker else target.alias,
+            "alias": f"{_kind(target)}{target.alias}",
             "version": target.version,
             "counter": record.counter,
             "to_percent": None if record.share is None else record.share / BUCKETS_PER_PERCENT,
@@ -240,8 +265,9 @@ def _record(one: Any) -> tuple[CapTarget, CapRecord]:
 def _target(one: dict[str, Any]) -> CapTarget:
     if not isinstance(one["model"], str) or not is_model_name(one["model"]):
         raise ValueError("model: must be the name of a registered model")
-    breaker = isinstance(one["alias"], str) and one["alias"].startswith(_BREAKER)
-    alias = one["alias"][len(_BREAKER) :] if breaker else one["alias"]
+    named = one["alias"] if isinstance(one["alias"], str) else ""
+    breaker, passage = named.startswith(_BREAKER), named.startswith(_PASSAGE)
+    alias = named.removeprefix(_BREAKER if breaker else _PASSAGE if passage else "")
     if not _is_text(alias, 1, _LONGEST_NAME):
         raise ValueError(f"alias: must be printable text of 1 to {_LONGEST_NAME} characters")
     if alias == PRODUCTION:
@@ -250,7 +276,13 @@ def _target(one: dict[str, Any]) -> CapTarget:
         raise ValueError("version: must be a version's number, or null")
     if breaker and one["version"] is None:
         raise ValueError("version: must be a version's number, as it is that of a breaker")
-    return CapTarget(one["model"], Alias(alias), one["version"], breaker)
+    if passage and one["version"] is None:
+        raise ValueError("version: must be a version's number, as it is what passed the gate")
+    return CapTarget(one["model"], Alias(alias), one["version"], breaker, passage)
+
+
+def _kind(target: CapTarget) -> str:
+    return _BREAKER if target.breaker else _PASSAGE if target.passage else ""
 
 
 def _is_text(value: Any, least: int, most: int) -> bool:
@@ -275,7 +307,15 @@ def _after(former: CapRecord | None) -> int:
 def most_worth(
     records: Mapping[CapTarget, CapRecord], targets: Collection[CapTarget], most: int
 ) -> Collection[CapTarget]:
-    """`most` of `targets`: first those with a cap in force, of these and of the others the newest."""
+    """`most` of `targets`: first those with a cap in force, then what passed the gate and serves; of these,
+    and of the others, the newest."""
     if len(targets) <= most:
         return targets
-    return sorted(targets, key=lambda one: (records[one].share is None, -records[one].at))[: max(0, most)]
+    return sorted(targets, key=lambda one: (_worth(one, records[one]), -records[one].at))[: max(0, most)]
+
+
+def _worth(target: CapTarget, record: CapRecord) -> int:
+    """The smaller, the less it may be forgotten."""
+    if target.passage:
+        return 1 if record.share is None else 2
+    return 2 if record.share is None else 0

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from router.core.environment_events import OfEnvironments
+from router.core.gate_events import OfGate
 from router.core.ids import Alias, VersionId
 from router.core.lever_events import OfLevers
 from router.core.outbound_events import OfOutbound
@@ -582,17 +583,8 @@ _Others = (
     | TickFailed
     | LoopRecovered
 )
-Event = (
-    _OfRequests
-    | _OfAliases
-    | _OfVersions
-    | _OfCache
-    | _Others
-    | OfEnvironments
-    | OfLevers
-    | OfOutbound
-    | OfState
-)
+_Elsewhere = OfEnvironments | OfGate | OfLevers | OfOutbound | OfState
+Event = _OfRequests | _OfAliases | _OfVersions | _OfCache | _Others | _Elsewhere
 
 
 class Recorder(Protocol):

@@ -38,8 +38,8 @@ class Entry:
     """Host and process, such as `gw-1:4711`: those that write to one chain follow each other."""
     cause: str
     """One of: start, stop, configuration, alias_moved, explained, bound, unbound, out_of_service,
-    breaker_opened, breaker_closed, capped, cap_lifted, break_glass_on, break_glass_off, pins, lock_taken,
-    catch_up, clock, registry, cache, verdict, changed, folded."""
+    breaker_opened, breaker_closed, capped, cap_lifted, gate_passed, gate_not_passed, break_glass_on,
+    break_glass_off, pins, lock_taken, catch_up, clock, registry, cache, verdict, changed, folded."""
     details: Mapping[str, Any] = field(default_factory=dict)
     """JSON-able, by cause: who, why, from, to, alias, version, digest. No key, payload or credential.
 
@@ -139,6 +139,7 @@ def routes_to_json(routes: ModelRoutes) -> dict[str, Any]:
         "aspired": sorted(routes.aspired),
         "broken": sorted(routes.broken),
         "capped": dict(routes.capped),
+        "gated": sorted(routes.gated),
         "pins": {"count": routes.pins.count, "digest": routes.pins.digest},
     }
 
@@ -160,5 +161,6 @@ def routes_from_json(model: str, document: Mapping[str, Any]) -> ModelRoutes:
         aspired=frozenset(map(Alias, document["aspired"])),
         broken=frozenset(map(Alias, document["broken"])),
         capped={Alias(alias): int(share) for alias, share in document["capped"].items()},
+        gated=frozenset(map(Alias, document.get("gated", ()))),  # lines of former versions have none
         pins=Pins(int(document["pins"]["count"]), str(document["pins"]["digest"])),
     )

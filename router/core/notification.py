@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import Any, Literal, get_args
 
 from router.core import events
+from router.core.gate_events import GateNotPassed, GatePassed
 from router.core.ids import Alias, VersionId
 from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet
 from router.core.redaction import redact
@@ -26,6 +27,8 @@ NotificationKind = Literal[
     "cap_lifted",
     "share_changed",
     "rollback_ready_lost",
+    "gate_not_passed",
+    "gate_passed",
 ]
 KINDS: tuple[NotificationKind, ...] = get_args(NotificationKind)
 _BREAK_GLASS = "break-glass"
@@ -83,6 +86,8 @@ class NotificationBuilder:
             BreakGlassOn: _break_glass_on,
             BreakGlassOff: _break_glass_off,
             events.RollbackReadyLost: _rollback_ready_lost,
+            GateNotPassed: _gate_not_passed,
+            GatePassed: _gate_passed,
         }
 
     def notifications(self, event: events.Event, at: float) -> list[Notification]:
@@ -263,6 +268,40 @@ def _rollback_ready_lost(event: events.RollbackReadyLost) -> _Change:
         f"{event.model}: a rollback to v{event.version.number} takes longer than it did: {why}",
         {**_subject(event.model, None, event.version), "why": why},
         (why,),
+    )
+
+
+def _gate_not_passed(event: GateNotPassed) -> _Change:
+    why = redact(event.why)
+    done = "is held at 0" if event.held else "is served all the same"
+    return _Change(
+        "gate_not_passed",
+        f"{event.model} {event.alias} v{event.version.number} has not passed the gate and {done}: {why}",
+        {
+            **_subject(event.model, event.alias, event.version),
+            "objections": list(event.objections),
+            "held": event.held,
+            "why": why,
+        },
+        event.objections,
+    )
+
+
+def _gate_passed(event: GatePassed) -> _Change | None:
+    """None where that is what was to be expected."""
+    if not event.override and not event.after_all:
+        return None
+    why = redact(event.by_what)
+    what = "is let through without having passed the gate" if event.override else "has passed the gate"
+    return _Change(
+        "gate_passed",
+        f"{event.model} {event.alias} v{event.version.number} {what}: {why}",
+        {
+            **_subject(event.model, event.alias, event.version),
+            "override": event.override,
+            "why": why,
+        },
+        (event.override,),
     )
 
 

@@ -336,8 +336,8 @@ def _possible(period: Period) -> Iterator[ModelRoutes | None]:
     """Routes that may have been in force in `period`."""
     yield period.routes
     if period.gap is Gap.FOLDED and period.routes is not None:
-        # What is folded is a breaker, a cap or a version that came and went, again and again.
-        yield replace(period.routes, broken=frozenset(), capped={})
+        # What is folded is a breaker, a cap, a hold or a version that came and went, again and again.
+        yield replace(period.routes, broken=frozenset(), capped={}, gated=frozenset())
         bound = period.routes.bound
         yield replace(period.routes, bound={a: version for a, version in bound.items() if a == PRODUCTION})
 

@@ -23,6 +23,7 @@ class Reason(StrEnum):
     CANARY_NOT_READY = "canary_not_ready"
     BREAKER_OPEN = "breaker_open"
     CAPPED = "capped"
+    GATED = "gated"
     SAME_VERSION = "same_version"
     FALLBACK = "fallback"
     DIRECT = "direct"
@@ -55,6 +56,8 @@ class ModelRoutes:
     """Aliases whose bound version the breaker took out of the split."""
     capped: Mapping[Alias, int] = field(default_factory=dict)
     """Buckets that are left to an alias by a cap on what it serves; an alias without one is absent."""
+    gated: frozenset[Alias] = frozenset()
+    """Aliases whose bound version has not passed the gate that it has to: they get nothing."""
     pins: Pins = NO_PINS
     """Keys that are given to an alias whatever their buckets."""
 
@@ -65,8 +68,9 @@ class ModelRoutes:
 
     @property
     def split_in_force(self) -> Split:
-        """The shares as they act now: an alias that serves nothing, or is broken, gives its to production,
-        and one that is capped what is above its cap. On production's own version it keeps its share."""
+        """The shares as they act now: an alias that serves nothing, or is broken or gated, gives its to
+        production, and one that is capped what is above its cap. On production's own version it keeps its
+        share."""
         shares = self.configured_split.shares()
         left = {alias: self._share_in_force(alias, share) for alias, share in shares.items()}
         further = self.configured_split.further
@@ -78,7 +82,8 @@ class ModelRoutes:
             return 0
         if version == self.bound.get(PRODUCTION):
             return share
-        return 0 if alias in self.broken else min(share, self.capped.get(alias, share))
+        held = alias in self.broken or alias in self.gated
+        return 0 if held else min(share, self.capped.get(alias, share))
 
     def is_above_cap(self, alias: Alias, bucket: int) -> bool:
         """Whether a cap takes `bucket` from `alias`, which owns it: it keeps those nearest to its end of the
@@ -147,6 +152,8 @@ def assign(routes: ModelRoutes, key: Key | None, *, keyed: bool = True) -> Assig
         return Assignment(PRODUCTION, production, absent, bucket, by_split, split)
     if version == production:
         return Assignment(alias, version, Reason.SAME_VERSION, bucket, by_split, split)
+    if alias in routes.gated:
+        return Assignment(PRODUCTION, production, Reason.GATED, bucket, by_split, split)
     if routes.capped and routes.is_above_cap(alias, bucket):
         return Assignment(PRODUCTION, production, Reason.CAPPED, bucket, by_split, split)
     if alias in routes.broken:

@@ -27,7 +27,7 @@ BUCKETS = 100_000
 TOLERANCE = 1e-9
 PROBLEMS_KEPT = 20
 """Wrong answers described in words; all are counted."""
-STAND_INS = frozenset({"canary_absent", "canary_not_ready", "breaker_open", "capped"})
+STAND_INS = frozenset({"canary_absent", "canary_not_ready", "breaker_open", "capped", "gated"})
 """Reasons for which production answers a key of the canary."""
 TIMELINE_KEPT = 50
 """Values of a timeline that are kept; the demo's own story makes three."""

@@ -71,7 +71,8 @@ class GatewayView:
         return str(version.get("error") or version.get("state") or "")
 
     def obstacles(self, number: int) -> list[str]:
-        """Caps, open breaker and break-glass that keep the canary `number` from its share."""
+        """What keeps the canary `number` from its share, caps, an open breaker and break-glass; and the gate,
+        where that is asked for, also where it holds nothing."""
         found = []
         if self.break_glass is not None:
             found.append(f"break-glass is on: {self.break_glass.get('why', '')}".rstrip(": "))
@@ -80,10 +81,20 @@ class GatewayView:
             for cap in _mappings(self.document.get("caps"))
             if cap.get("alias") == CANARY and cap.get("version") in (None, number)
         ]
+        if (why := self._not_passed(number)) is not None:
+            found.append(f"it has not passed the gate: {why}")
         breaker = _mapping(self.version(number).get("breaker"))
         if breaker.get("state") == "open":
             found.append(f"its breaker is open: {breaker.get('why')}")
         return found
+
+    def _not_passed(self, number: int) -> str | None:
+        """Why the canary `number` has not passed the gate; None where it has, or need not."""
+        alias = _mapping(_mapping(self.document.get("aliases")).get(CANARY))
+        gate = _mapping(alias.get("gate"))
+        if alias.get("bound") != number or gate.get("state") not in ("held", "not_passed", "not_judged"):
+            return None
+        return str(gate.get("why", ""))
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,8 @@ class Promotion:
     """How a promotion is done."""
 
     force: bool = False
-    """Go on although a gateway says FAIL, or keeps the canary from its share."""
+    """Go on although a gateway says FAIL, keeps the canary from its share, or says that it has not passed
+    the gate."""
     keep_canary: bool = False
     """Leave the canary's alias where it is: on the version that is production then, too."""
 

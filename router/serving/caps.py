@@ -1,9 +1,9 @@
-"""The caps that hold in this gateway at this moment, and the breakers that are open by their records."""
+"""The caps that hold in this gateway at this moment, and what is recorded of breakers and of the gate."""
 
 from typing import Protocol
 
 from router.core.caps import BreakGlass, CapRecord, Caps, CapTarget
-from router.core.ids import Alias, VersionId
+from router.core.ids import CANARY, Alias, VersionId
 
 
 class BreakerRecords(Protocol):
@@ -14,6 +14,21 @@ class BreakerRecords(Protocol):
 
     def breaker_closed(self, alias: Alias, version: VersionId, why: str) -> None:
         """It was open, and is made anew: at once, or once its version serves again."""
+
+
+class PassageRecords(Protocol):
+    """Keeps which versions have passed the gate, beyond this process and for other gateways."""
+
+    def passed(self, version: VersionId, why: str) -> None:
+        """It has; without effect where that is recorded."""
+
+    def serves_no_more(self, version: VersionId) -> None:
+        """It is to pass anew when it comes back; without effect where nothing says that it passed."""
+
+
+def passage_of(version: VersionId) -> CapTarget:
+    """What the record is of that says that `version` has passed the gate."""
+    return CapTarget(version.model, CANARY, version.number, passage=True)
 
 
 class CapsInForce:
@@ -30,6 +45,9 @@ class CapsInForce:
         self.breakers: BreakerRecords | None = None
         """None: nothing is kept of them."""
 
+        self.passages: PassageRecords | None = None
+        """None: nothing is kept of what passed the gate."""
+
     def share_of(self, model: str, alias: Alias, version: int) -> int | None:
         """Buckets, of 100 000, that `version` keeps under `alias`, which is not production; None without a
         cap."""
@@ -38,3 +56,8 @@ class CapsInForce:
     def breaker_record(self, alias: Alias, version: VersionId) -> CapRecord | None:
         """The newest word on the breaker of `version` under `alias`; None where nothing is known of it."""
         return self.caps.records.get(CapTarget(version.model, alias, version.number, breaker=True))
+
+    def has_passed(self, version: VersionId) -> bool:
+        """Whether `version` has passed the gate by a record, and has served since."""
+        record = self.caps.records.get(passage_of(version))
+        return record is not None and record.share is None

@@ -12,6 +12,7 @@ from router.core.events import (
     AliasWithoutVersion,
     ServingFromCache,
 )
+from router.core.gate import GateJudgement
 from router.core.ids import PRODUCTION, ROLLBACK, Alias, VersionId
 from router.core.loads import Priority
 from router.core.policy import Action, Begin, Bind, Load, Snapshot, State, Turn, Unbind, Unload, next_action
@@ -20,6 +21,7 @@ from router.core.scores import OutputSpec
 from router.errors import NotReady
 from router.protocol.messages import VersionInfo
 from router.serving.breakers import Breakers
+from router.serving.gate_holds import GateHolds
 from router.serving.harness import Harness, VersionDependencies
 from router.serving.previous import PreviousProduction
 from router.settings import ModelSettings
@@ -67,6 +69,8 @@ class ModelManager:
         """Judges the canaries; what it takes out of the split is published at once."""
         self.previous = PreviousProduction(self, dependencies.gate)
         """What a rollback goes back to; it says what stays loaded though no alias asks for it."""
+        self.gate_holds = GateHolds(model, self, dependencies.recorder, dependencies.caps)
+        """What has passed the gate; who has not gets nothing as a canary, where that is required."""
         self._dependencies = dependencies
         self._publish = publish
         self._aspired: dict[Alias, VersionId] = {}
@@ -163,6 +167,7 @@ class ModelManager:
             for harness in self.harnesses.values():
                 harness.retry_now()  # what the cache could not give, the registry may
         self.reconcile()
+        self.gate_holds.forget_what_left()
         self.first_poll_ended()
 
     def not_loaded(self, named: Mapping[Alias, VersionId]) -> set[VersionId]:
@@ -211,6 +216,11 @@ class ModelManager:
                 if former.load_memory_mib != settings.load_memory_mib:
                     harness.retry_now()  # what had no room may have it by this figure
             self.reconcile()
+
+    def note_gate(self, judgement: GateJudgement) -> None:
+        """What was found of a version that is `gate_holds.to_judge`; it is in force when this returns."""
+        self.gate_holds.note(judgement)
+        self._publish_routes()
 
     def caps_changed(self) -> None:
         """The caps in force are others: so are breakers and routes, when this returns."""
@@ -407,6 +417,7 @@ class ModelManager:
         if self._closed:
             return
         settings, left_out = self.settings, self.out_of_service - {PRODUCTION}
+        self.gate_holds.settle()
         self._publish(
             ModelRoutes(
                 self.model,
@@ -416,6 +427,7 @@ class ModelManager:
                 aspired=frozenset(self._aspired),
                 broken=self.breakers.broken,
                 capped=self._capped(),
+                gated=self.gate_holds.held,
                 pins=settings.pins.compiled(settings.salt),
             )
         )

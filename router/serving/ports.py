@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
 
+from router.core.gate import GateEvidence
 from router.core.ids import Alias, VersionId
 from router.core.memory import Resident, Room
 from router.core.version_environment import VersionEnvironment
@@ -194,6 +195,16 @@ class Source(Protocol):
 
         Until a poll of `model` is good, these versions are fetched from the record alone.
         """
+
+
+class GateSource(Protocol):
+    """Says what the registry has of a version that has to pass the gate."""
+
+    async def gate_evidence(
+        self, version: VersionId, required: Sequence[str], *, deadline_seconds: float | None = None
+    ) -> GateEvidence:
+        """Its tags, what no other version shares, and which of the `required` metadata is missing. Raises
+        RegistryError."""
 
 
 class LastKnownGoodStore(Protocol):

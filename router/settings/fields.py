@@ -10,7 +10,7 @@ from decimal import Decimal
 from difflib import get_close_matches
 from enum import StrEnum
 from ipaddress import ip_address
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -90,6 +90,16 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     by_lower = {name.lower(): name for name in known}
     close = get_close_matches(word[:100].lower(), by_lower, n=1)
     return f", did you mean `{by_lower[close[0]]}`?" if close else ""
+
+
+T = TypeVar("T")
+
+
+def each_once(names: list[T]) -> list[T]:
+    """`names`, of which none stands there twice; else ValueError."""
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"must name {twice} once")
+    return names
 
 
 def _as_float(value: Any) -> Any:

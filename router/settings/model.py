@@ -25,7 +25,18 @@ from router.core.pins import PinLists
 from router.core.split import Split
 from router.protocol.messages import Tracking
 from router.settings.checks import CheckSettings
-from router.settings.fields import COLD, HOT, REBUCKETING, SECTION, STRICT, Seconds, SecondsOrNone, Text
+from router.settings.fields import (
+    COLD,
+    HOT,
+    REBUCKETING,
+    SECTION,
+    STRICT,
+    Seconds,
+    SecondsOrNone,
+    Text,
+    each_once,
+)
+from router.settings.gate import GateSettings
 from router.settings.mappings import (
     AliasesField,
     AliasNames,
@@ -103,12 +114,6 @@ def _variable(name: str) -> str:
     if why := refusal(name):
         raise ValueError(f"{name} {why}")
     return name
-
-
-def _once(names: list[str]) -> list[str]:
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"must name {twice} once")
-    return names
 
 
 def _answer_length(value: Any) -> bool:
@@ -202,6 +207,9 @@ class ModelSettings(BaseModel):
     checks: Annotated[CheckSettings, SECTION, HOT] = Field(default_factory=CheckSettings)
     """By how much a canary has to be worse to FAIL, and how sure one must be. Other values are another
     comparison, which begins anew."""
+    gate: Annotated[GateSettings, SECTION, HOT] = Field(default_factory=GateSettings)
+    """What a version has to pass before it gets traffic as a canary, and whether one that did not is reported
+    as production. It never stands in the way of a start or of a rollback."""
     fallback: Annotated[
         bool, PlainValidator(_fallback), WithJsonSchema({"enum": ["production", "none"]}), HOT
     ] = Field(default=True, json_schema_extra={"default": "production"})
@@ -296,7 +304,7 @@ class ModelSettings(BaseModel):
             ]
         ],
         Field(max_length=100),
-        AfterValidator(_once),
+        AfterValidator(each_once),
         COLD,
     ] = Field(default=[])
     """Names of variables of the gateway's environment that versions get although they are withheld, such as

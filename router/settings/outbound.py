@@ -7,7 +7,16 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema, field_validator, model_validator
 
 from router.core.notification import KINDS, NotificationKind
-from router.settings.fields import COLD, HOST_AND_PORT, HOT, STRICT, SecondsOfExchange, Text, is_loopback
+from router.settings.fields import (
+    COLD,
+    HOST_AND_PORT,
+    HOT,
+    STRICT,
+    SecondsOfExchange,
+    Text,
+    each_once,
+    is_loopback,
+)
 
 DNS = "dns:"
 MOST_RECEIVERS = 20
@@ -107,12 +116,6 @@ def _address(text: str) -> str:
     return text
 
 
-def _each_once(kinds: list[NotificationKind]) -> list[NotificationKind]:
-    if twice := next((kind for kind in kinds if kinds.count(kind) > 1), None):
-        raise ValueError(f"must name {twice} once")
-    return kinds
-
-
 class ReceiverSettings(BaseModel):
     """Who gets notifications, and of what."""
 
@@ -127,7 +130,7 @@ class ReceiverSettings(BaseModel):
     """File with its address, read at each try: for an address that is a secret, such as Slack's."""
     format: Literal["cloudevents", "slack"] = "cloudevents"
     """cloudevents: CloudEvents 1.0 as structured JSON. slack: a text, as Slack's webhooks take it."""
-    events: Annotated[list[NotificationKind], Field(min_length=1), AfterValidator(_each_once)] = Field(
+    events: Annotated[list[NotificationKind], Field(min_length=1), AfterValidator(each_once)] = Field(
         default=list(KINDS)
     )
     """What it is informed of; unset: all."""

@@ -30,9 +30,10 @@ def routes(
     broken: frozenset[Alias] = NOBODY,
     split: Split = SPLIT,
     capped: Mapping[Alias, int] = NO_CAPS,
+    gated: frozenset[Alias] = NOBODY,
 ) -> ModelRoutes:
     """Routes of the registered model `sentiment`, salted as the published vectors are."""
-    return ModelRoutes("sentiment", "sentiment", split, bound, aspired, broken, capped)
+    return ModelRoutes("sentiment", "sentiment", split, bound, aspired, broken, capped, gated)
 
 
 some_caps = st.dictionaries(st.sampled_from([CANARY, CHALLENGER]), st.integers(0, BUCKETS))
@@ -45,5 +46,6 @@ some_routes = st.builds(
         lambda shares: Split(min(shares), (CHALLENGER, max(shares) - min(shares)))
     ),
     some_caps,
+    st.frozensets(st.sampled_from([CANARY, CHALLENGER])),
 )
 some_keys = st.none() | st.text(st.characters(exclude_categories=["Cs"])) | st.binary()

@@ -19,6 +19,7 @@ from router.core.events import (
     VerdictChanged,
     VersionGone,
 )
+from router.core.gate_events import GateNotPassed, GatePassed
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet
 from router.core.notification import KINDS, SAME_CHANGE_SECONDS, Notification, NotificationBuilder
@@ -92,6 +93,28 @@ WORTH = [
         "rollback_ready_lost",
         "sentiment: a rollback to v8 takes longer than it did: 1 of 2 workers are loaded: memory was needed",
     ),
+    (
+        GateNotPassed(
+            "sentiment", CANARY, V8, ("too_old",), "its tag is 170 h old, in /srv/x/key", held=True
+        ),
+        "gate_not_passed",
+        "sentiment canary v8 has not passed the gate and is held at 0: its tag is 170 h old, in …/key",
+    ),
+    (
+        GateNotPassed("sentiment", PRODUCTION, V8, ("no_record",), "it has no tag", held=False),
+        "gate_not_passed",
+        "sentiment production v8 has not passed the gate and is served all the same: it has no tag",
+    ),
+    (
+        GatePassed("sentiment", CANARY, V8, "passed against v7", override=False, after_all=True),
+        "gate_passed",
+        "sentiment canary v8 has passed the gate: passed against v7",
+    ),
+    (
+        GatePassed("sentiment", CANARY, V8, "let through by anna: haste", override=True, after_all=False),
+        "gate_passed",
+        "sentiment canary v8 is let through without having passed the gate: let through by anna: haste",
+    ),
     (BreakGlassOn("SIGUSR2"), "cap_set", "every canary is off: SIGUSR2"),
     (BreakGlassOff("bob: all is well"), "cap_lifted", "canaries are no longer off: bob: all is well"),
 ]
@@ -161,6 +184,10 @@ def test_a_version_that_fails_to_load_again_and_again_is_reported_once() -> None
     assert len(notified(first, VersionGone(V8), again)) == 2
 
 
+def test_that_a_version_passed_as_was_to_be_expected_is_no_notification() -> None:
+    assert notified(GatePassed("sentiment", CANARY, V8, "passed", override=False, after_all=False)) == []
+
+
 def test_a_version_that_is_reported_anew_is_not_bound_anew() -> None:
     assert notified(bound(V8, V8)) == []
 
@@ -171,6 +198,7 @@ def test_of_every_kind_of_fact_only_these_are_notified() -> None:
     assert kinds == [
         *("alias_bound", "alias_bound", "breaker_opened"),
         *("cap_set", "cap_lifted"),  # of one version
+        *("gate_not_passed", "gate_passed"),
         *("cap_set", "cap_lifted"),  # of every canary, by break-glass
         "rollback_ready_lost",
         *("load_failed", "load_failed"),  # for want of a column, then of an address

@@ -166,6 +166,36 @@ KEYED = [
         (PRODUCTION, V7, Reason.BREAKER_OPEN, 418),
     ),
     (
+        "what the gate holds gets nothing",
+        routes(BOTH, gated=frozenset({CANARY})),
+        LOW,
+        (PRODUCTION, V7, Reason.GATED, 418),
+    ),
+    (
+        "the gate outranks a cap and the breaker: neither resume nor reset lifts it",
+        routes(BOTH, broken=frozenset({CANARY}), capped={CANARY: 0}, gated=frozenset({CANARY})),
+        LOW,
+        (PRODUCTION, V7, Reason.GATED, 418),
+    ),
+    (
+        "a canary that the gate holds leaves the further alias alone",
+        routes(EVERYONE, gated=frozenset({CANARY})),
+        TOP,
+        (CHALLENGER, V9, Reason.HASH, 90928),
+    ),
+    (
+        "the gate changes nothing for production's own keys",
+        routes(BOTH, gated=frozenset({CANARY})),
+        MIDDLE,
+        (PRODUCTION, V7, Reason.HASH, 62121),
+    ),
+    (
+        "production's version is never held, whatever alias it is asked as",
+        routes({PRODUCTION: V7, CANARY: V7}, gated=frozenset({CANARY})),
+        LOW,
+        (CANARY, V7, Reason.SAME_VERSION, 418),
+    ),
+    (
         "absent outranks a cap of what may come",
         routes({PRODUCTION: V7}, aspired=NOBODY, capped={CANARY: 0}),
         LOW,
@@ -217,7 +247,7 @@ def test_without_production_nobody_answers_and_never_the_canary(
 @given(some_routes, st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
 def test_a_key_goes_to_the_owner_of_its_bucket_in_the_split_in_force(table: ModelRoutes, key: str) -> None:
     """What is reported as in force is what routes, also beside aliases that serve nothing, or production's
-    version, or are broken or capped."""
+    version, or are broken, capped or gated."""
     table = replace(table, bound={PRODUCTION: V9, **table.bound})
     got = assign(table, key)
 
@@ -239,9 +269,10 @@ def test_an_assignment_keeps_its_promises_whatever_the_table(
     assert got.bucket == (None if key is None else bucket_of(table.salt, key))
     owner = PRODUCTION if got.bucket is None else table.configured_split.alias_of(got.bucket)
     assert got.alias in (owner, PRODUCTION)
-    stood_in = {Reason.CANARY_ABSENT, Reason.CANARY_NOT_READY, Reason.BREAKER_OPEN, Reason.CAPPED}
+    held = {Reason.BREAKER_OPEN, Reason.CAPPED, Reason.GATED}
+    stood_in = {Reason.CANARY_ABSENT, Reason.CANARY_NOT_READY, *held}
     assert (got.reason in stood_in) is (got.alias != owner)
-    if got.alias in table.broken and got.alias != PRODUCTION:
+    if got.alias in table.broken | table.gated and got.alias != PRODUCTION:
         assert got.version == table.bound[PRODUCTION]
     if got.reason is Reason.HASH:
         assert keyed
@@ -272,7 +303,8 @@ def test_raising_the_share_never_returns_a_key_to_production(key: str, one: int,
 def test_capping_takes_keys_from_nobody_but_the_capped_and_resuming_returns_the_same_ones(
     table: ModelRoutes, key: str | bytes | None, capped: dict[Alias, int]
 ) -> None:
-    free = replace(table, capped={})
+    free = replace(table, capped={}, gated=frozenset())
+    table = replace(table, gated=frozenset())
     before, meanwhile, after = (assign(one, key) for one in (free, replace(table, capped=capped), free))
 
     assert before == after
@@ -291,6 +323,21 @@ def test_the_share_in_force_is_the_smaller_of_the_configured_one_and_the_cap(
     for alias in (CANARY, CHALLENGER):
         same = table.bound.get(alias) == table.bound.get(PRODUCTION)
         assert after[alias] == (before[alias] if same else min(before[alias], capped.get(alias, BUCKETS)))
+
+
+@given(some_routes, some_keys, st.frozensets(st.sampled_from([CANARY, CHALLENGER])))
+def test_the_gate_takes_all_keys_of_what_it_holds_and_gives_the_same_ones_back(
+    table: ModelRoutes, key: str | bytes | None, gated: frozenset[Alias]
+) -> None:
+    free = replace(table, gated=frozenset())
+    before, meanwhile, after = (assign(one, key) for one in (free, replace(table, gated=gated), free))
+
+    assert before == after
+    if before is not None and meanwhile is not None and meanwhile != before:
+        assert (meanwhile.alias, meanwhile.reason) == (PRODUCTION, Reason.GATED)
+        assert before.alias in gated or before.alias == PRODUCTION
+    if meanwhile is not None and meanwhile.alias in gated:
+        assert meanwhile.version == table.bound[PRODUCTION]
 
 
 @given(some_keys, st.integers(0, BUCKETS), st.integers(0, BUCKETS))

@@ -9,6 +9,8 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from router.core.events import Answered, Event
+from router.core.gate import GateEvidence
+from router.core.gate_record import Registered
 from router.core.ids import Alias, VersionId
 from router.core.memory import Resident, Room
 from router.core.scores import OutputSpec
@@ -34,6 +36,11 @@ T = TypeVar("T")
 MERGES = Batching(merges=True, why="a fake")
 OnAnswers = Callable[[Sequence[int], Sequence[Answer]], None]
 INFO = VersionInfo("run", "python_function", False, False, {"load": 0.01, "warmup": 0.0}, ())
+
+
+def registered(version: VersionId) -> Registered:
+    """What the registry says that no other version shares with it."""
+    return Registered(version, "run", None, f"{version.number:012x}")
 
 
 def ok(version: VersionId) -> Answer:
@@ -246,6 +253,12 @@ class FakeWorld:
 
     aspired: dict[str, dict[Alias, VersionId]] = field(default_factory=dict)
     registry_down: bool = False
+    tags: dict[VersionId, tuple[str | None, str | None]] = field(default_factory=dict)
+    """Of the gate and of an override, as the registry has them of a version."""
+    tags_unreadable: bool = False
+    metadata: set[str] = field(default_factory=set)
+    """Names of what is known of every version."""
+    gate_questions: list[VersionId] = field(default_factory=list)
     recorded: dict[str, dict[Alias, VersionId]] = field(default_factory=dict)
     """What served last, by the cache's record."""
     torn_record: bool = False
@@ -306,6 +319,16 @@ class FakeWorld:
         if self.registry_down:
             raise RegistryUnavailable("connection refused")
         return {version: self.registered.get(version, "READY") for version in versions}
+
+    async def gate_evidence(
+        self, version: VersionId, required: Sequence[str], *, deadline_seconds: float | None = None
+    ) -> GateEvidence:
+        self.gate_questions.append(version)
+        if self.registry_down or self.tags_unreadable:
+            raise RegistryUnavailable("connection refused")
+        gate, override = self.tags.get(version, (None, None))
+        missing = tuple(name for name in required if name not in self.metadata)
+        return GateEvidence(registered(version), gate, override, missing)
 
     async def last_known_good(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
         if self.torn_record:

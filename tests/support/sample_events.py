@@ -61,6 +61,7 @@ from router.core.events import (
     WorkerLoadFailed,
     WorkerReplaced,
 )
+from router.core.gate_events import GateNotPassed, GatePassed
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet, MoveExplained
 from router.core.outbound_events import NotificationResult, NotificationTried, PeerFound, PeerLost
@@ -197,6 +198,8 @@ def one_of_each(model: str = "m") -> list[Event]:
         CapSet(model, CANARY, canary, 0.01, "ann", "p95 is 2 s"),
         RoutesChanged(capped(model)),
         CapLifted(model, CANARY, None, "ann", "mended"),
+        GateNotPassed(model, CANARY, canary, ("no_record",), "it has no tag canary_router.gate", held=True),
+        GatePassed(model, CANARY, canary, "passed against v7", override=False, after_all=True),
         PinsChanged(model, 3, "3f9c"),
         BreakGlassOn("SIGUSR2 came"),
         BreakGlassOff("ann: all is well"),
@@ -257,6 +260,7 @@ def live_of(*numbers: int, draining: int | None = None, model: str = "m") -> Liv
     return Live(
         {(model, PRODUCTION): 3},
         versions,
+        gates={(model, CANARY): True},
         verdicts={(model, CANARY): LiveVerdict("pass", changed_at=1.8e9, judged_until=1.8e9)},
         loop_lag_seconds=0.001,
     )

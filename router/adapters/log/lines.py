@@ -12,6 +12,7 @@ from router.core.environment_events import (
     EnvironmentsOverBound,
     EnvironmentsRemoved,
 )
+from router.core.gate_events import GateNotPassed, GatePassed
 from router.core.ids import PRODUCTION, VersionId
 from router.core.journal import log_fields
 from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet, MoveExplained
@@ -104,6 +105,7 @@ def line_of(event: events.Event) -> Line | None:
             )
     return (
         _line_of_cap(event)
+        or _line_of_gate(event)
         or _line_of_version(event)
         or _line_of_environment(event)
         or _line_of_gateway(event)
@@ -129,6 +131,21 @@ def _line_of_cap(event: events.Event) -> Line | None:
             return Line(logging.WARNING, "break-glass, every canary is off", {"why": why})
         case BreakGlassOff(why):
             return Line(logging.WARNING, "break-glass is over", {"why": why})
+    return None
+
+
+def _line_of_gate(event: events.Event) -> Line | None:
+    match event:
+        case GatePassed(model, alias, version, by_what, override):
+            values = {"model": model, "alias": alias, "version": version.number, "why": by_what}
+            if override:
+                return Line(logging.WARNING, "let through without having passed the gate", values)
+            return Line(logging.INFO, "passed the gate", values)
+        case GateNotPassed(model, alias, version, objections, why, held):
+            values = {"model": model, "alias": alias, "version": version.number}
+            values |= {"objections": objections, "why": why}
+            done = "held at 0, production has its share" if held else "served all the same"
+            return Line(logging.WARNING, f"not passed the gate, {done}", values)
     return None
 
 

@@ -57,7 +57,13 @@ PASSING = (Outcome.FALLBACK, Outcome.CLIENT_ERROR, FAILED)
 """Outcomes whose durations go when the version is retired; those of good answers are exported still."""
 DECISIONS = tuple(str(reason) for reason in Reason if reason is not Reason.FALLBACK)
 """Reasons of `routing_decisions_total`. A fallback is decided later, and counted in `fallbacks_total`."""
-_OF_PRODUCTION = (Reason.CANARY_ABSENT, Reason.CANARY_NOT_READY, Reason.BREAKER_OPEN, Reason.CAPPED)
+_OF_PRODUCTION = (
+    Reason.CANARY_ABSENT,
+    Reason.CANARY_NOT_READY,
+    Reason.BREAKER_OPEN,
+    Reason.CAPPED,
+    Reason.GATED,
+)
 """Why production gets what is another alias's share."""
 REJECTIONS = tuple(map(str, outcomes.REJECTIONS))
 CUTS = tuple(map(str, outcomes.CutReason))
@@ -71,6 +77,7 @@ SWAPS = ("success", "failure", "refused")
 POLLS = ("success", "failure")
 LOOPS = (
     "aliases",
+    "gate",
     "config",
     "last good",
     "rollback",
@@ -161,6 +168,11 @@ class Catalog(Store):
         )
         self.split_cap = gauge(
             "split_cap_ratio", "Share of keys that a cap leaves to what the alias serves, 0 to 1.", *_ALIAS
+        )
+        self.gate_passed = gauge(
+            "gate_passed",
+            "1 where what the alias serves has passed the gate, or has an override, 0 where not.",
+            *_ALIAS,
         )
         self.verdict = gauge(
             "verdict", "1 for what the comparison of an alias with production says now.", *_ALIAS, "verdict"

@@ -97,6 +97,8 @@ class Live:
     shifts: Sequence[LiveShift] = ()
     rollbacks: Mapping[VersionId, int] = field(default_factory=dict)
     """By the version that a rollback of its model goes back to, how soon it would serve; 0 to 2."""
+    gates: Mapping[tuple[str, Alias], bool] = field(default_factory=dict)
+    """By registered model, and alias of which the gate is asked, whether what it serves has passed."""
     verdicts: Mapping[tuple[str, Alias], LiveVerdict] = field(default_factory=dict)
     """By registered model, and alias but production."""
     loop_lag_seconds: float = 0.0
@@ -256,6 +258,7 @@ class PrometheusRecorder:
             catalog.worker_memory,
             catalog.model_ready,
             catalog.rollback_ready,
+            catalog.gate_passed,
             catalog.score_psi,
             catalog.score_ks,
             catalog.verdict,
@@ -294,6 +297,9 @@ class PrometheusRecorder:
         for version, ready in live.rollbacks.items():
             if version.model in self._models:
                 catalog.rollback_ready.series(version.model, str(version.number)).value = ready
+        for (model, alias), passed in live.gates.items():
+            if model in self._models:
+                catalog.gate_passed.series(model, alias).value = int(passed)
 
     def _show_comparison(self, live: Live) -> None:
         catalog = self._catalog

@@ -1,7 +1,7 @@
 """The MLflow registry as the gateway sees it: which versions are aspired, and their files in the cache."""
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from router.adapters.registry.agent import (
 )
 from router.adapters.registry.downloads import Downloads, FetchPolicy
 from router.core.events import Recorder, RegistrySchemaNewer
+from router.core.gate import GateEvidence
+from router.core.gate_record import Registered
 from router.core.ids import STAGE, Alias, VersionId
 from router.errors import (
     CacheRefused,
@@ -35,8 +37,8 @@ _ERRORS = {"unknown_model": ModelUnknown, "refused": RegistryRefused}
 
 
 class RegistryClient:
-    """`Source`, `Fetcher`, `CopyHolder` and `LastKnownGoodStore` through child processes; implements
-    `serving.ports`."""
+    """`Source`, `GateSource`, `Fetcher`, `CopyHolder` and `LastKnownGoodStore` through child processes;
+    implements `serving.ports`."""
 
     def __init__(
         self,
@@ -101,6 +103,18 @@ class RegistryClient:
             deadline_seconds,
         )
         return dict(zip(asked, answer["registrations"], strict=True))
+
+    async def gate_evidence(
+        self, version: VersionId, required: Sequence[str], *, deadline_seconds: float | None = None
+    ) -> GateEvidence:
+        """What the registry has of `version` for the gate, and which of the `required` metadata it has not.
+
+        Takes as long as `poll` at most. Raises ModelUnknown, RegistryRefused, RegistryUnavailable.
+        """
+        order = {"op": "gate", "model": version.model, "version": version.number}
+        answer = await self._ask({**order, "required": list(required)}, deadline_seconds)
+        of = Registered(version, answer["run_id"], answer["model_id"], answer["fingerprint"])
+        return GateEvidence(of, answer["gate"], answer["override"], tuple(answer["missing"]))
 
     def _note_schema(self, newer: Mapping[str, str] | None) -> None:
         if newer and newer != self._newer_schema:  # once, not at every poll of every model

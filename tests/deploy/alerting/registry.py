@@ -34,6 +34,24 @@ CASES = [
         at="12m",
     ),
     Case(
+        "CanaryRouterProductionUngated",
+        FIRES,
+        {
+            **info(PRODUCTION),
+            f'canary_router_gate_passed{{{A},model="m",alias="production"}}': "1+0x20 0+0x39",
+        },
+        at="10m15s",
+        not_yet="10m",
+        fires=OF_A | {"model": "m", "alias": "production"},
+        summary="m on a:8080: what serves as production has not passed the gate; it is v1",
+    ),
+    Case(
+        "CanaryRouterProductionUngated",
+        SILENT,
+        {f'canary_router_gate_passed{{{A},model="m",alias="production"}}': "0+0x15 1+0x60"},
+        at="12m",
+    ),
+    Case(
         "CanaryRouterSwapFailed",
         FIRES,
         swap(STEP_1, STEP_1),

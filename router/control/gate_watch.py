@@ -1,0 +1,108 @@
+"""Asks the registry about versions that have not passed the gate yet, and judges them.
+
+Apart from the poll of the aliases, and after it: whatever the registry says here, or does not, binds nothing
+and delays no binding.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from router.control.alias_watch import SILENCE_SECONDS, AliasWatch
+from router.core.gate import GateJudgement, GateRules, judge, not_judged
+from router.core.gate_record import MOST_KEY_BYTES, Objection, signing_key
+from router.core.ids import VersionId
+from router.core.redaction import redact_line
+from router.errors import RegistryError, RegistryUnavailable
+from router.processes.disk import in_disk_thread
+from router.processes.small_files import open_at_once
+from router.serving.manager import ModelManager
+from router.serving.models import ModelSet
+from router.serving.ports import GateSource
+from router.settings.gate import GateSettings
+
+TICK_SECONDS = 1.0
+QUESTION_SECONDS = 5.0
+"""For one question. The agent is asked one thing at a time, so a poll may have to wait so long for it."""
+_EARLY_SECONDS = 0.1
+"""A tick may come a little early."""
+
+
+class GateWatch:
+    """Judges each version that is to pass at once, and then again once per poll, until it passes."""
+
+    def __init__(
+        self,
+        source: GateSource,
+        models: ModelSet,
+        alias_watch: AliasWatch,
+        poll_seconds: Callable[[], float],
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`wall` gives seconds since 1970."""
+        self._source = source
+        self._models = models
+        self._alias_watch = alias_watch
+        self._poll_seconds = poll_seconds
+        self._wall = wall
+        self._monotonic = monotonic
+        self._asked: dict[VersionId, tuple[float, GateSettings]] = {}
+        """When each version that has not passed was last asked about, and by which settings."""
+
+    def look_again(self) -> None:
+        """With the next tick, ask about all of them, however lately that was done."""
+        self._asked.clear()
+
+    async def tick(self) -> None:
+        """Ask about every version that is due."""
+        wanted = [
+            (manager, version)
+            for manager in self._models.managers.values()
+            for version in sorted(manager.gate_holds.to_judge())
+        ]
+        versions = {version for _, version in wanted}
+        self._asked = {version: asked for version, asked in self._asked.items() if version in versions}
+        silence: RegistryError | None = None
+        for manager, version in wanted:
+            gate, now = manager.settings.gate, self._monotonic()
+            at, by = self._asked.get(version, (float("-inf"), gate))
+            if by == gate and now - at < self._poll_seconds() - _EARLY_SECONDS:
+                continue
+            self._asked[version] = now, gate
+            try:
+                judgement = await self._judged(manager, version, gate, silence)
+            except RegistryError as error:
+                if isinstance(error, RegistryUnavailable) and self._monotonic() - now > SILENCE_SECONDS:
+                    silence = error  # of one version it is of all: asking each would take N times as long
+                judgement = _not_read(version, str(error))
+            if self._models.managers.get(manager.model) is manager and manager.settings.gate == gate:
+                manager.note_gate(judgement)
+
+    async def _judged(
+        self, manager: ModelManager, version: VersionId, gate: GateSettings, silence: RegistryError | None
+    ) -> GateJudgement:
+        """Raises RegistryError."""
+        if error := self._alias_watch.errors.get(manager.model):
+            return _not_read(version, error)
+        if silence is not None:
+            raise silence
+        try:
+            key = None if gate.key_path is None else await in_disk_thread(_read_key, gate.key_path)
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            return not_judged(version, Objection.NO_KEY, f"gate.key_file can not be used: {why}")
+        evidence = await self._source.gate_evidence(version, gate.require, deadline_seconds=QUESTION_SECONDS)
+        max_age_seconds = gate.max_age_hours * 3600 if manager.gate_holds.ages(version) else None
+        return judge(evidence, GateRules(max_age_seconds, key), self._wall())
+
+
+def _not_read(version: VersionId, error: str) -> GateJudgement:
+    why = f"the registry does not say what it has of it: {redact_line(error)}"
+    return not_judged(version, Objection.NOT_READ, why)
+
+
+def _read_key(path: Path) -> bytes:
+    """Raises OSError, and ValueError with a sentence; neither quotes anything of it."""
+    with open(path, "rb", opener=open_at_once) as file:
+        return signing_key(file.read(MOST_KEY_BYTES + 1024))
