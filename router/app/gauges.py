@@ -74,6 +74,16 @@ class Gauges:
                 for manager in managers
                 for alias, passes in manager.gate_holds.passes().items()
             },
+            preflights={
+                (manager.model, alias): passed
+                for manager in managers
+                for alias, passed in manager.preflight.passes().items()
+            },
+            kept_requests={
+                manager.model: len(kept)
+                for manager in managers
+                if (kept := manager.preflight.kept) is not None
+            },
             verdicts={
                 (model, alias): _verdict(status)
                 for model, statuses in self._analysis.statuses.items()

@@ -259,6 +259,9 @@ class VersionInfo(Struct, frozen=True):
     """What it answers, by its signature or else by its warm-up; empty when neither says."""
     suggested_scores: _Outputs = ()
     """What its own warm-up suggests to count, whatever is counted; empty when nothing."""
+    effects: _Text = ""
+    """Why a request may have effects elsewhere, so that none is to be repeated by the gateway; empty when
+    nothing says so."""
 
 
 # Loading
@@ -325,6 +328,7 @@ def version_info(header: Mapping[str, Any], asked: Sequence[OutputSpec] | None =
         return replace(
             info,
             note=_printable(info.note),
+            effects=_printable(info.effects),
             batching=replace(info.batching, why=_printable(info.batching.why)),
             mismatches=tuple(map(_printable, info.mismatches)),
         )

@@ -17,6 +17,8 @@ from router.core.ids import PRODUCTION, VersionId
 from router.core.journal import log_fields
 from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet, MoveExplained
 from router.core.outbound_events import NotificationResult, NotificationTried, PeerFound, PeerLost
+from router.core.preflight import PreflightVerdict
+from router.core.preflight_events import PreflightEnded
 
 _JOURNAL = "router.journal"
 logging.getLogger(_JOURNAL).setLevel(logging.INFO)  # its own level: that of the configuration is the root's
@@ -106,6 +108,7 @@ def line_of(event: events.Event) -> Line | None:
     return (
         _line_of_cap(event)
         or _line_of_gate(event)
+        or _line_of_preflight(event)
         or _line_of_version(event)
         or _line_of_environment(event)
         or _line_of_gateway(event)
@@ -146,6 +149,17 @@ def _line_of_gate(event: events.Event) -> Line | None:
             values |= {"objections": objections, "why": why}
             done = "held at 0, production has its share" if held else "served all the same"
             return Line(logging.WARNING, f"not passed the gate, {done}", values)
+    return None
+
+
+def _line_of_preflight(event: events.Event) -> Line | None:
+    match event:
+        case PreflightEnded(model, aliases, version, report, held):
+            values = {"model": model, "aliases": aliases, "version": version.number, **report.to_json()}
+            if report.verdict is PreflightVerdict.FAIL:
+                done = "held at 0, production has its share" if held else "served all the same"
+                return Line(logging.WARNING, f"pre-flight failed, {done}", values)
+            return Line(logging.INFO, "pre-flight ended", values)
     return None
 
 
