@@ -22,6 +22,7 @@ from router.protocol.messages import Tracking
 from router.settings import ModelSettings, Reload, Settings, changes, schema_json
 from router.settings.checks import CheckSettings, FaultLimits, LatencyLimits
 from router.settings.fields import reload_of
+from router.settings.gate import GateSettings
 from router.settings.mappings import WrittenKey
 from router.settings.scores import ScoreSettings, WrittenScores
 
@@ -65,6 +66,9 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         alpha=0.01,
         faults=FaultLimits(max_increase=0.005),
         latency=LatencyLimits(max_increase=0.05, min_ratio=1.2, min_seconds=0.002),
+    )
+    assert model.gate == GateSettings(
+        canary="off", production="off", max_age_hours=168, require=[], key_file=None
     )
     assert (model.timeout_seconds, model.predict_timeout_seconds) == (60, 60)
     assert model.canary_timeout_seconds is None
@@ -188,6 +192,7 @@ WRONG_MODEL_KEYS: list[tuple[str, Any]] = [
     ("keep_previous_seconds", 86_401),
     ("keep_previous_seconds", None),
     ("keep_previous_seconds", "1h"),
+    ("gate", "required"),
     ("checks", 0.01),
     ("checks", []),
     ("split", None),
@@ -267,6 +272,16 @@ WRONG_INSIDE: list[tuple[str, Any, str]] = [
     ("scores", {"classes": ["a\nb"]}, "classes"),
     ("scores", {"classes": [str(i) for i in range(21)]}, "classes"),
     ("scores", {"on_shift": "shout"}, "on_shift"),
+    ("gate", {"canary": True}, "canary"),
+    ("gate", {"canary": "report"}, "canary"),
+    ("gate", {"production": "required"}, "production"),
+    ("gate", {"max_age_hours": 0}, "max_age_hours"),
+    ("gate", {"max_age_hours": float("inf")}, "max_age_hours"),
+    ("gate", {"require": "description"}, "require"),
+    ("gate", {"require": ["param.lr"]}, "require.0"),
+    ("gate", {"require": ["description", "description"]}, "require"),
+    ("gate", {"key_file": ""}, "key_file"),
+    ("gate", {"cannary": "required"}, "cannary"),
     ("checks", {"alpha": 0.06}, "alpha"),
     ("checks", {"alpha": 0}, "alpha"),
     ("checks", {"alpha": 0.00009}, "alpha"),

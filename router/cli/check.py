@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from msgspec.structs import replace
 from router.adapters.config.file import load_settings
 from router.app.backends import Backends, open_backends
 from router.cli.split import find_model
+from router.control.gate_watch import judged
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.requirement_lines import plain_requirements, unpinned
 from router.core.scores import OutputSpec, describe, to_json
@@ -41,7 +43,12 @@ def check_model(config_path: Path, model: str, output: str) -> int:
             at = "" if row["alias"] == "*" else f"@{row['alias']}"
             click.echo(f"{mark} {model}{at}" + (f" v{row['version']}" if row["version"] else ""))
             click.echo(f"     {row['told']}")
-            for line in (*_environment_lines(row), *row.get("mismatches", ()), *row.get("advice", ())):
+            for line in (
+                *_gate_lines(row),
+                *_environment_lines(row),
+                *row.get("mismatches", ()),
+                *row.get("advice", ()),
+            ):
                 click.echo(f"     {line}")
     return 0 if well else 1
 
@@ -65,7 +72,7 @@ async def _check(settings: Settings, model: str, wanted: ModelSettings) -> list[
             own = version == aspired.get(PRODUCTION)
             scores = None if own else production_scores
             row, info = await _check_version(backends, settings, wanted, alias, version, scores)
-            rows.append(row)
+            rows.append(row | await _gate(backends, wanted, alias, version))
             if alias == PRODUCTION and info is not None:
                 production_scores = info.suggested_scores
         return rows
@@ -117,6 +124,28 @@ async def _check_version(
         "batching": {"on": batching.merges, "why": batching.why},
     }
     return row, info
+
+
+async def _gate(
+    backends: Backends, wanted: ModelSettings, alias: Alias, version: VersionId
+) -> dict[str, Any]:
+    """Whether it has passed the gate, where that is asked for. It loads all the same, so `ok` stays as it is:
+    who checks before a start must not be kept from starting."""
+    if not wanted.gate.asks_for(alias):
+        return {}
+    ages = alias != PRODUCTION and wanted.gate.canary == "required"
+    try:
+        found = await judged(backends.gate_source, version, wanted.gate, ages=ages, now=time.time())
+    except RegistryError as error:
+        return {"gate": {"passes": False, "why": f"the registry: {error}"}}
+    return {"gate": {"passes": found.passes, "why": found.why_not or found.by_what()}}
+
+
+def _gate_lines(row: Mapping[str, Any]) -> list[str]:
+    """What the gate says; nothing where it is not asked."""
+    if (gate := row.get("gate")) is None:
+        return []
+    return [f"the gate: {'' if gate['passes'] else 'not passed: '}{gate['why']}"]
 
 
 def _environment_lines(row: Mapping[str, Any]) -> list[str]:

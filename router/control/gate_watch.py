@@ -22,8 +22,10 @@ from router.serving.ports import GateSource
 from router.settings.gate import GateSettings
 
 TICK_SECONDS = 1.0
-QUESTION_SECONDS = 5.0
+QUESTION_SECONDS = 3.0
 """For one question. The agent is asked one thing at a time, so a poll may have to wait so long for it."""
+SILENT_SECONDS = 30.0
+"""After a question without an answer, until the next one about that version: polls wait for one in ten."""
 _EARLY_SECONDS = 0.1
 """A tick may come a little early."""
 
@@ -47,12 +49,12 @@ class GateWatch:
         self._poll_seconds = poll_seconds
         self._wall = wall
         self._monotonic = monotonic
-        self._asked: dict[VersionId, tuple[float, GateSettings]] = {}
-        """When each version that has not passed was last asked about, and by which settings."""
+        self._due: dict[VersionId, tuple[float, GateSettings]] = {}
+        """When each version that has not passed is to be asked about next; at once by other settings."""
 
     def look_again(self) -> None:
         """With the next tick, ask about all of them, however lately that was done."""
-        self._asked.clear()
+        self._due.clear()
 
     async def tick(self) -> None:
         """Ask about every version that is due."""
@@ -62,19 +64,21 @@ class GateWatch:
             for version in sorted(manager.gate_holds.to_judge())
         ]
         versions = {version for _, version in wanted}
-        self._asked = {version: asked for version, asked in self._asked.items() if version in versions}
+        self._due = {version: due for version, due in self._due.items() if version in versions}
         silence: RegistryError | None = None
         for manager, version in wanted:
             gate, now = manager.settings.gate, self._monotonic()
-            at, by = self._asked.get(version, (float("-inf"), gate))
-            if by == gate and now - at < self._poll_seconds() - _EARLY_SECONDS:
+            due, by = self._due.get(version, (now, gate))
+            if by == gate and now < due - _EARLY_SECONDS:
                 continue
-            self._asked[version] = now, gate
+            self._due[version] = now + self._poll_seconds(), gate
             try:
                 judgement = await self._judged(manager, version, gate, silence)
             except RegistryError as error:
-                if isinstance(error, RegistryUnavailable) and self._monotonic() - now > SILENCE_SECONDS:
-                    silence = error  # of one version it is of all: asking each would take N times as long
+                if isinstance(error, RegistryUnavailable):
+                    self._due[version] = now + max(SILENT_SECONDS, self._poll_seconds()), gate
+                    # Of one version it is of all: asking each would take N times as long.
+                    silence = error if self._monotonic() - now > SILENCE_SECONDS else silence
                 judgement = _not_read(version, str(error))
             if self._models.managers.get(manager.model) is manager and manager.settings.gate == gate:
                 manager.note_gate(judgement)
@@ -87,14 +91,22 @@ class GateWatch:
             return _not_read(version, error)
         if silence is not None:
             raise silence
-        try:
-            key = None if gate.key_path is None else await in_disk_thread(_read_key, gate.key_path)
-        except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else str(error)
-            return not_judged(version, Objection.NO_KEY, f"gate.key_file can not be used: {why}")
-        evidence = await self._source.gate_evidence(version, gate.require, deadline_seconds=QUESTION_SECONDS)
-        max_age_seconds = gate.max_age_hours * 3600 if manager.gate_holds.ages(version) else None
-        return judge(evidence, GateRules(max_age_seconds, key), self._wall())
+        ages = manager.gate_holds.ages(version)
+        return await judged(self._source, version, gate, ages=ages, now=self._wall())
+
+
+async def judged(
+    source: GateSource, version: VersionId, gate: GateSettings, *, ages: bool, now: float
+) -> GateJudgement:
+    """What `source` has of `version`, judged by `gate` at `now`, in seconds since 1970. `ages`: whether its
+    record may be too old. Raises RegistryError."""
+    try:
+        key = None if gate.key_path is None else await in_disk_thread(_read_key, gate.key_path)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        return not_judged(version, Objection.NO_KEY, f"gate.key_file can not be used: {why}")
+    evidence = await source.gate_evidence(version, gate.require, deadline_seconds=QUESTION_SECONDS)
+    return judge(evidence, GateRules(gate.max_age_hours * 3600 if ages else None, key), now)
 
 
 def _not_read(version: VersionId, error: str) -> GateJudgement:

@@ -96,7 +96,8 @@ class Override:
 
 
 class Objection(StrEnum):
-    """Why a record does not count, or a version is not let through; labels of metrics, so never renamed."""
+    """Why a record does not count, or a version is not let through. Names that state, log and notifications
+    have, so they stay."""
 
     NO_RECORD = "no_record"
     UNREADABLE = "unreadable"

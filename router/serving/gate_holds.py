@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from router.core.events import Recorder
 from router.core.gate import GateJudgement
 from router.core.gate_events import GateNotPassed, GatePassed
+from router.core.gate_record import Objection
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.redaction import redact
 from router.serving.caps import CapsInForce
@@ -14,6 +15,10 @@ from router.settings.gate import GateSettings
 
 NOT_JUDGED = "what the registry says of it was not read yet"
 _PASSES = ("passed", "overridden")
+_NOT_KNOWN = frozenset({Objection.NOT_READ, Objection.NO_KEY})
+_EXCUSED = _NOT_KNOWN | {Objection.TOO_OLD, Objection.METADATA}
+"""What does not speak against a version that is recorded to have passed: time, another rule, and what is not
+known. A tag that is gone, or is not its own, does: another version may have come under its number."""
 _LONGEST_WORD = 500
 """Characters of what a record keeps of why a version passed."""
 
@@ -39,7 +44,8 @@ class GateHolds:
 
     A version passes once: from then on, and as long as an alias serves it, neither the age of its record nor
     another production takes that away. What passed is recorded (`CapsInForce.passages`), so that it stays
-    after a restart, and at other gateways that begin to serve it later. Production is never held.
+    after a restart, and at other gateways that begin to serve it later: the record stands for a tag that has
+    become too old, or can not be read, and not for one that is gone. Production is never held.
     """
 
     def __init__(self, name: str, model: GatedModel, recorder: Recorder, caps: CapsInForce) -> None:
@@ -76,8 +82,7 @@ class GateHolds:
             for alias, version in wish.items()
             if self._gate.asks_for(alias)
         }
-        known = {version for version, passed in self._passed.items() if passed or version in self._judged}
-        return wanted - known
+        return {version for version in wanted if not self._is_known(version)}
 
     def ages(self, version: VersionId) -> bool:
         """Whether a record of `version` may be too old: that of production is as old as it serves."""
@@ -94,7 +99,11 @@ class GateHolds:
         aspired, bound = self._model.aspired, self._model.bound
         serving, wanted = set(bound.values()), {*aspired.values(), *bound.values()}
         self._judged = {version: one for version, one in self._judged.items() if version in wanted}
-        self._passed = {version: by for version, by in self._passed.items() if version in serving}
+        self._passed = {
+            version: by
+            for version, by in self._passed.items()
+            if version in serving and (by is not None or self._is_excused(version))
+        }
         for version in sorted({one for alias, one in bound.items() if self._gate.asks_for(alias)}):
             self._let_through(version)
         self._reported = {
@@ -169,6 +178,19 @@ class GateHolds:
         """Whether another alias than production serves production's version: there is nothing to hold."""
         return alias != PRODUCTION and version == self._model.bound.get(PRODUCTION)
 
+    def _is_known(self, version: VersionId) -> bool:
+        """Whether it has passed, by what was read of it since; or by a record, and that was looked at."""
+        if version not in self._passed:
+            return False
+        judged = self._judged.get(version)
+        looked = judged is not None and not judged.objections.keys() <= _NOT_KNOWN
+        return self._passed[version] is not None or looked
+
+    def _is_excused(self, version: VersionId) -> bool:
+        """Whether nothing is known that speaks against what is only recorded."""
+        judged = self._judged.get(version)
+        return judged is None or judged.objections.keys() <= _EXCUSED
+
     def _let_through(self, version: VersionId) -> None:
         judged = self._judged.get(version)
         if self._passed.get(version) is not None:
@@ -177,7 +199,7 @@ class GateHolds:
             self._passed[version] = judged
             if self._caps.passages is not None:
                 self._caps.passages.passed(version, judged.by_what()[:_LONGEST_WORD])
-        elif self._caps.has_passed(version):
+        elif self._caps.has_passed(version) and self._is_excused(version):
             self._passed[version] = None
 
     def _by_what(self, version: VersionId) -> str:
@@ -200,7 +222,9 @@ class GateHolds:
             now = tuple(judged.objections)
         else:
             return
-        if before == (version, now):
+        # A registry that is away for a moment is no news of a version that is known not to have passed.
+        unread = now == (Objection.NOT_READ,) and before is not None and before[0] == version and before[1]
+        if before == (version, now) or unread:
             return
         self._reported[alias] = version, now
         if now:

@@ -92,6 +92,8 @@ def test_every_fact_that_is_no_request_has_a_line() -> None:
         "aliases moved in the registry, by who says so",
         "share capped",
         "cap lifted",
+        "not passed the gate, so held at 0",
+        "passed the gate",
         "pins changed",
         "break-glass, every canary is off",
         "break-glass is over",

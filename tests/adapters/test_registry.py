@@ -13,6 +13,7 @@ import mlflow.pyfunc
 import pandas as pd
 import pytest
 
+from router.core.gate_record import GATE_TAG, OVERRIDE_TAG
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.errors import FetchFailed, ModelUnknown
 from router.processes.child import Child
@@ -114,6 +115,38 @@ async def test_polls_of_many_models_at_once_are_all_answered(
     wishes = await asyncio.gather(*(registry.poll(model, BOTH) for model in models))
 
     assert wishes == [{PRODUCTION: VersionId(model, 1)} for model in models]
+
+
+async def test_what_the_gate_wrote_is_read_with_what_no_other_version_shares(
+    real: RealRegistry, open_registry: OpenRegistry
+) -> None:
+    """A copy has the tags of its original, and is told from it."""
+    model, other = real.new_model(2), real.new_model(1)
+    real.client.set_model_version_tag(model, "2", GATE_TAG, "a record")
+    real.client.set_model_version_tag(model, "2", OVERRIDE_TAG, "another")
+    copy = real.client.copy_model_version(f"models:/{model}/2", other)
+    registry = open_registry(real.uri)
+
+    first, second, copied = [
+        await registry.gate_evidence(VersionId(name, number), ["tags.approved_by", "description"])
+        for name, number in ((model, 1), (model, 2), (other, int(copy.version)))
+    ]
+
+    assert (first.gate_tag, first.override_tag) == (None, None)
+    assert (second.gate_tag, second.override_tag) == ("a record", "another")
+    assert copied.gate_tag == "a record"
+    assert len({one.of for one in (first, second, copied)}) == 3
+    assert len({one.of.fingerprint for one in (first, second, copied)}) == 3
+    assert second.missing == ("tags.approved_by", "description")
+    # Whoever asks the server and whoever reads its database see one and the same version.
+    beside = await open_registry(f"sqlite:///{real.database}").gate_evidence(VersionId(model, 2), [])
+    assert beside.of == second.of
+    real.client.set_model_version_tag(model, "2", "approved_by", "anna")
+    real.client.update_model_version(model, "2", "better")
+    again = await registry.gate_evidence(VersionId(model, 2), ["tags.approved_by", "description"])
+    assert (again.missing, again.of) == ((), second.of)
+    with pytest.raises(ModelUnknown):
+        await registry.gate_evidence(VersionId(model, 99), [])
 
 
 @pytest.mark.parametrize("number", [1, 2])

@@ -1,6 +1,6 @@
 """`canary-router check` loads a version as the gateway would."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
@@ -12,9 +12,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from router.cli import root
+from router.core.gate import GateEvidence
+from router.core.gate_record import GateRecord, GateVerdict, gate_tag
 from router.core.ids import CANARY, PRODUCTION, VersionId
-from router.errors import EnvironmentRefused
+from router.errors import EnvironmentRefused, RegistryUnavailable
 from router.protocol.messages import LoadSpec, VersionInfo
+from tests.support.fakes import registered
 from tests.support.sample_events import environment_of
 
 
@@ -22,7 +25,7 @@ class World:
     """A registry with two versions and a loader that remembers how each was to be loaded."""
 
     def __init__(self, cache: str = "/cache") -> None:
-        self.source = self.fetcher = self.loader = self
+        self.source = self.fetcher = self.loader = self.gate_source = self
         self.environments: Any = None
         self.cache = cache
         self.specs: list[LoadSpec] = []
@@ -42,6 +45,14 @@ class World:
         async def close() -> None: ...
 
         return SimpleNamespace(info=info, close=close)
+
+    async def gate_evidence(
+        self, version: VersionId, required: Sequence[str], *, deadline_seconds: float
+    ) -> GateEvidence:
+        if version.number == 2:
+            raise RegistryUnavailable("connection refused")
+        record = GateRecord(registered(version), GateVerdict.PASS, None, 0.0, "ci")
+        return GateEvidence(registered(version), gate_tag(record), None)
 
 
 class OwnEnvironments:
@@ -96,6 +107,25 @@ def own(tmp_path: Path, opens: Opens) -> Callable[..., Result]:
         return CliRunner().invoke(root, ["check", "m", "-c", str(path), "-o", output])
 
     return check
+
+
+def test_what_the_gate_says_is_shown_and_keeps_nobody_from_starting(opens: Opens, tmp_path: Path) -> None:
+    """The check is what some run before a start."""
+    path = tmp_path / "router.yaml"
+    path.write_text(
+        "registry: {download_timeout_seconds: 33}\n"
+        "models:\n"
+        "  m: {split: {production: 95, canary: 5}, gate: {canary: required, production: report}}\n"
+    )
+    opens(World())
+
+    done = CliRunner().invoke(root, ["check", "m", "-c", str(path)])
+
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    # Of production a record may have any age: this one is of 1970.
+    assert "     the gate: passed at 1970-01-01T00:00:00Z, by ci" in lines
+    assert "     the gate: not passed: the registry: connection refused" in lines
 
 
 def test_an_environment_of_its_own_is_built_and_shown_and_a_refusal_is_named(

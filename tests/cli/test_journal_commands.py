@@ -190,6 +190,7 @@ def test_the_history_as_json_has_times_shares_in_percent_and_details(journal: Pa
         "configured": 25.0,
         "capped": True,
         "breaker_open": False,
+        "gated": False,
     }
     assert document["changes"] == sorted(document["changes"], key=lambda one: one["timestamp"])
 

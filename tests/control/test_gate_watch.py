@@ -8,7 +8,7 @@ import pytest
 
 from router.control.alias_watch import AliasWatch
 from router.control.caps import CapControl
-from router.control.gate_watch import GateWatch
+from router.control.gate_watch import SILENT_SECONDS, GateWatch
 from router.core.caps import CapTarget, records_from_json, records_to_json
 from router.core.gate_events import GateNotPassed, GatePassed
 from router.core.gate_record import GateRecord, GateVerdict, Override, Registered, gate_tag, override_tag
@@ -246,7 +246,22 @@ async def test_a_registry_that_does_not_answer_holds_and_says_so(gateway: Gatewa
     assert gateway.why() == "the registry does not say what it has of it: connection refused"
     gateway.world.tags_unreadable = False
     await gateway.look()
+    assert gateway.world.gate_questions == [V2], "polls would wait for each"
+    gateway.clock.now += SILENT_SECONDS
+    await gateway.look()
     assert gateway.reason is Reason.HASH
+
+
+async def test_a_registry_that_comes_and_goes_is_no_news_of_what_is_held(gateway: Gateway) -> None:
+    await gateway.serve(production=V1, canary=V2)
+    for _ in range(3):
+        gateway.world.registry_down = False
+        await gateway.look()
+        gateway.world.registry_down = True
+        await gateway.look()
+
+    assert gateway.state() == ("held", ["not_read"])
+    assert gateway.told == [("canary", "no_record")]
 
 
 async def test_while_polls_fail_it_is_not_asked_for_tags(gateway: Gateway) -> None:
@@ -298,6 +313,29 @@ async def test_a_gateway_that_starts_late_lets_through_what_others_do(gateway: G
     assert late.why().startswith(
         "it was let through before, and would not now: its tag canary_router.gate is"
     )
+    await models.close(0.0)
+
+
+async def test_what_was_let_through_before_is_held_once_its_tag_is_seen_to_be_gone(gateway: Gateway) -> None:
+    """Another version may have been registered under its number meanwhile."""
+    gateway.world.tags[V2] = passed(V2), None
+    await gateway.serve(production=V1, canary=V2)
+    await gateway.look()
+    models, facts, caps = another_gateway(gateway)
+    caps.restore(gateway.caps.known.records)
+    late = Gateway(models, gateway.world, facts, caps, Clock())
+    gateway.world.tags[V2] = None, None
+    gateway.world.tags_unreadable = True
+    await late.serve(production=V1, canary=V2)
+    assert late.reason is Reason.HASH
+    await late.look()
+    assert late.reason is Reason.HASH, "nothing is known"
+
+    gateway.world.tags_unreadable = False
+    late.clock.now += SILENT_SECONDS
+    await late.look()
+    assert late.state() == ("held", ["no_record"])
+    assert late.told == [("canary", "passed"), ("canary", "no_record")]
     await models.close(0.0)
 
 

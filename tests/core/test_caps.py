@@ -29,17 +29,23 @@ V8 = CapTarget("sentiment", CANARY, 8)
 BREAKER = CapTarget("sentiment", CANARY, 8, breaker=True)
 ALL = CapTarget("sentiment", CANARY)
 
-some_targets = st.builds(
-    CapTarget,
-    st.sampled_from(["sentiment", "churn"]),
-    st.sampled_from([CANARY, CHALLENGER]),
-    st.sampled_from([None, 7, 8]),
-) | st.builds(
-    CapTarget,
-    st.just("sentiment"),
-    st.sampled_from([CANARY, CHALLENGER]),
-    st.sampled_from([7, 8]),
-    st.just(value=True),
+some_targets = (
+    st.builds(
+        CapTarget,
+        st.sampled_from(["sentiment", "churn"]),
+        st.sampled_from([CANARY, CHALLENGER]),
+        st.sampled_from([None, 7, 8]),
+    )
+    | st.builds(
+        CapTarget,
+        st.just("sentiment"),
+        st.sampled_from([CANARY, CHALLENGER]),
+        st.sampled_from([7, 8]),
+        st.just(value=True),
+    )
+    | st.builds(
+        CapTarget, st.just("sentiment"), st.just(CANARY), st.sampled_from([7, 8]), passage=st.just(value=True)
+    )
 )
 some_shares = st.integers(0, BUCKETS)
 some_texts = st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=8)
@@ -176,6 +182,42 @@ def test_a_breaker_is_no_cap_and_a_cap_no_breaker() -> None:
     assert closed.share_of("sentiment", CANARY, 8) == 500
 
 
+PASSAGE = CapTarget("sentiment", CANARY, 8, passage=True)
+
+
+def test_that_a_version_passed_the_gate_is_neither_a_cap_nor_a_breaker() -> None:
+    passed = Caps().passed(PASSAGE, by="gate", reason="against v7", at=1.0)
+
+    assert list(passed.passages("sentiment")) == [PASSAGE]
+    assert list(passed.passages("churn")) == []
+    assert passed.passed(PASSAGE, by="gate", reason="again", at=2.0) is passed
+    gone = passed.capped(PASSAGE, 0, by="gate", reason="it serves no more", at=3.0)
+    for caps in (passed, gone):
+        assert list(caps.in_force("sentiment")) == list(caps.open_breakers("sentiment")) == []
+        assert caps.share_of("sentiment", CANARY, 8) is None
+        assert records_from_json(records_to_json(caps)) == dict(caps.records)
+    assert list(gone.passages("sentiment")) == []
+    assert passed.merged(gone.records) == gone
+    back = gone.passed(PASSAGE, by="gate", reason="against v9", at=4.0)
+    assert list(gone.merged(back.records).passages("sentiment")) == [PASSAGE]
+    with pytest.raises(ValueError, match="one version"):
+        CapTarget("sentiment", CANARY, None, passage=True)
+
+
+def test_what_passed_the_gate_is_forgotten_before_a_cap_and_after_what_serves_no_more() -> None:
+    """Also where it is newer: who forgets a cap gives a bad canary its share."""
+    left = {
+        CapTarget("sentiment", CANARY, n, passage=True): CapRecord(1, 0, "gate", "it serves no more", 9.0)
+        for n in range(9, 9 + MOST_RECORDS - 2)
+    }
+    caps = Caps(left).capped(V8, 0, by="ann", reason="slow", at=1.0)
+    caps = caps.passed(PASSAGE, by="gate", reason="against v7", at=2.0)
+    full = caps.capped(CapTarget("churn", CANARY, 1), 0, by="ann", reason="slow", at=3.0)
+
+    assert len(full.records) == MOST_RECORDS
+    assert {V8, PASSAGE} <= full.records.keys()
+
+
 def test_a_breaker_is_that_of_one_version() -> None:
     with pytest.raises(ValueError, match="of one version"):
         CapTarget("sentiment", CANARY, None, breaker=True)
@@ -252,6 +294,8 @@ GOOD = records_to_json(Caps().capped(V8, 500, by="ann", reason="slow", at=1.0))[
         ({"alias": "breaker of "}, "alias"),
         ({"alias": "breaker of production"}, "alias: production has no cap"),
         ({"alias": "breaker of canary", "version": None}, "version"),
+        ({"alias": "gate of "}, "alias"),
+        ({"alias": "gate of canary", "version": None}, "version"),
         ({"alias": "a\nb"}, "alias"),
         ({"version": 0}, "version"),
         ({"version": True}, "version"),

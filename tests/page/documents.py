@@ -122,7 +122,7 @@ def alias_state(name: str, number: int | None) -> Document:
     """An alias whose version serves."""
     since = None if number is None else time.time() - 812
     reported = {"name": name, "aspired": number, "bound": number, "bound_timestamp": since}
-    return reported | {"pending": False, "stale": False}
+    return reported | {"pending": False, "gate": None, "stale": False}
 
 
 def alias_minute(requests: int, refused: int = 0, passed_on: int = 0) -> Document:

@@ -372,6 +372,23 @@ def test_an_environment_of_a_versions_own_is_a_line_in_its_row(browser: Browser,
     assert browser.run(hint) == "scikit-learn 1.5.2, the gateway has 1.7.1"
 
 
+def test_what_the_gate_says_is_a_line_beside_the_version(browser: Browser, gateway: Canned) -> None:
+    gateway.state, gateway.compare = documents.state(), documents.compare()
+    aliases = gateway.state["models"]["sentiment"]["aliases"]
+    aliases["production"]["gate"] = {"state": "passed", "why": "passed against v6", "objections": []}
+    aliases["canary"]["gate"] = {"state": "held", "why": HOSTILE, "objections": ["no_record"]}
+    browser.open(gateway.url)
+
+    shown(browser)
+    serves = browser.texts(".versions-table td:nth-child(3)")
+    assert [words.split("\n") for words in serves] == [
+        ["v1", "gate: passed"],
+        ["v2", "gate: not passed, held at 0"],
+    ]
+    hint = "return document.querySelector('.versions-table .aside[title]').title"
+    assert browser.run(hint) == "passed against v6"
+
+
 def test_names_and_errors_of_others_are_shown_as_text_and_nothing_else(
     browser: Browser, gateway: Canned
 ) -> None:

@@ -297,13 +297,23 @@ OBSTACLES = [
         set_in("versions", "2", "breaker", to={"state": "open", "why": "25 of 50"}),
         "its breaker is open: 25 of 50",
     ),
+    (
+        set_in("aliases", "canary", "gate", to={"state": "held", "why": "it has no tag"}),
+        "it has not passed the gate: it has no tag",
+    ),
+    (
+        set_in("aliases", "canary", "gate", to={"state": "not_passed", "why": "it has no tag"}),
+        "it has not passed the gate: it has no tag",
+    ),
     (break_glass, "break-glass is on: SIGUSR2"),
     (set_in("verdicts", "canary", to={"verdict": "fail", "why": "It fails more."}), "FAIL: It fails more."),
 ]
 
 
 @pytest.mark.parametrize(
-    ("change", "said"), OBSTACLES, ids=["cap", "cap of the version", "breaker", "glass", "fail"]
+    ("change", "said"),
+    OBSTACLES,
+    ids=["cap", "cap of the version", "breaker", "held", "ungated", "glass", "fail"],
 )
 def test_what_says_that_the_canary_is_bad_stops_it_and_is_recorded_when_it_is_forced(
     registry: FakeRegistry, change: Callable[[dict[str, Any]], Any], said: str
@@ -319,6 +329,19 @@ def test_what_says_that_the_canary_is_bad_stops_it_and_is_recorded_when_it_is_fo
     assert any(line.startswith("forced: ") and said in line for line in operator.lines)
     assert registry.aliases["production"] == 2
     assert read_record(registry.all_tags[2], PROMOTION_TAG)["forced"] is True
+
+
+@pytest.mark.parametrize(
+    "gate", [None, {"state": "passed", "why": "against v1"}, {"state": "overridden", "why": "by ann"}]
+)
+def test_a_gate_that_let_it_through_or_is_not_asked_does_not(
+    registry: FakeRegistry, gate: dict[str, Any] | None
+) -> None:
+    shown = set_in("aliases", "canary", "gate", to=gate)
+
+    run(registry, FakeGateways(registry, changes={GATEWAY: shown}))
+
+    assert registry.aliases["production"] == 2
 
 
 @pytest.mark.parametrize("cap", [{**CAP, "version": 3}, {**CAP, "alias": "qa"}])

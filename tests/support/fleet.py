@@ -19,7 +19,7 @@ registry: {{uri: "{uri}", poll_seconds: {poll_seconds}, cache_dir: "{cache}"}}
 log: {{format: json}}
 fleet: {{peers: {peers}}}
 models:
-  sentiment: {{split: {{production: 50, canary: 50}}}}
+  sentiment: {{split: {{production: 50, canary: 50}}{keys}}}
 """
 
 
@@ -58,8 +58,11 @@ class Fleet:
 
 
 @contextmanager
-def fleet(registry_uri: str, directory: Path, poll_seconds: float, more: str = "") -> Iterator[Fleet]:
-    """Three that start at once; `more` is further lines of their configuration."""
+def fleet(
+    registry_uri: str, directory: Path, poll_seconds: float, more: str = "", keys: str = ""
+) -> Iterator[Fleet]:
+    """Three that start at once; `more` is further lines of their configuration, `keys` such as `, workers: 2`
+    further keys of their model."""
     admins = [free_port() for _ in range(3)]
     started: list[GatewayProcess] = []
     with ExitStack() as stack:
@@ -80,6 +83,7 @@ def fleet(registry_uri: str, directory: Path, poll_seconds: float, more: str = "
                     poll_seconds=poll_seconds,
                     cache=directory / "cache",
                     peers=[f"127.0.0.1:{port}" for port in ports],
+                    keys=keys,
                 )
                 + more
             )

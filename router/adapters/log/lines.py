@@ -147,8 +147,9 @@ def _line_of_gate(event: events.Event) -> Line | None:
         case GateNotPassed(model, alias, version, objections, why, held):
             values = {"model": model, "alias": alias, "version": version.number}
             values |= {"objections": objections, "why": why}
-            done = "held at 0, production has its share" if held else "served all the same"
-            return Line(logging.WARNING, f"not passed the gate, {done}", values)
+            if held:
+                return Line(logging.WARNING, "not passed the gate, so held at 0", values)
+            return Line(logging.WARNING, "not passed the gate, and served all the same", values)
     return None
 
 

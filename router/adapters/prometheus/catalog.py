@@ -19,7 +19,7 @@ PREFIX = "canary_router_"
 OTHER = scores.OTHER
 """Value of a label for whatever is not on its list: no label grows with requests."""
 
-# Coarser than REQUEST_SECONDS on purpose: with every outcome seen, a model with two aliases has at most 450
+# Coarser than REQUEST_SECONDS on purpose: with every outcome seen, a model with two aliases has at most 452
 # series.
 PREDICT_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0)
 QUEUE_SECONDS = (0.001, 0.01, 0.1, 1.0, 10.0)

@@ -67,6 +67,8 @@ function swatch(role) {
     svg("rect", { class: `arm ${tone(role)}`, x: 1, y: 1, width: 16, height: 10 }));
 }
 
+const GATE_WORDS = { passed: "passed", overridden: "let through by an override", held: "not passed, held at 0", not_passed: "not passed", not_judged: "not read yet" };
+
 /** Aliases and the versions behind them, and versions that are on their way in or out. */
 function versionsTable(entry, now) {
   const rows = Object.entries(entry.aliases ?? {}).map(([role, alias]) => aliasRow(role, alias, entry, now));
@@ -86,7 +88,7 @@ function aliasRow(role, alias, entry, now) {
   return [
     [swatch(role), " ", named(role), called],
     isNumber(alias.aspired) ? version(alias.aspired) : "none",
-    [el("strong", null, isNumber(alias.bound) ? version(alias.bound) : "nothing"), environmentWords(one)],
+    [el("strong", null, isNumber(alias.bound) ? version(alias.bound) : "nothing"), environmentWords(one), gateWords(alias.gate)],
     alias.stale ? mark("stale: the registry no longer names it")
       : alias.pending ? [mark("pending"), one && `, ${stateWords(one)}`] : stateWords(one),
     workerWords(one),
@@ -105,6 +107,13 @@ function environmentWords(one) {
   if (!built) return null;
   const more = [...(built.differs ?? []), built.note].filter(Boolean).join("\n");
   return [" ", el("span", { class: "aside line", title: more || null }, `own Python ${built.python}, pins ${String(built.pins).slice(0, 8)}`)];
+}
+
+/** What the gate says of what an alias serves; null where it is not asked. */
+function gateWords(gate) {
+  if (!gate) return null;
+  const words = own(GATE_WORDS, gate.state) ?? String(gate.state);
+  return [" ", el("span", { class: "aside line", title: gate.why || null }, `gate: ${words}`)];
 }
 
 function workerWords(one) {
