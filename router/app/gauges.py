@@ -79,11 +79,6 @@ class Gauges:
                 for manager in managers
                 for alias, passed in manager.preflight.passes().items()
             },
-            kept_requests={
-                manager.model: len(kept)
-                for manager in managers
-                if (kept := manager.preflight.kept) is not None
-            },
             verdicts={
                 (model, alias): _verdict(status)
                 for model, statuses in self._analysis.statuses.items()

@@ -219,14 +219,10 @@ class CapControl:
         target = CapTarget(version.model, alias, version.number, breaker=True)
         self._note(target, self._known.lifted([target], by=BREAKER, reason=why, at=self._wall()))
 
-    def hold(self, alias: Alias, version: VersionId, why: str) -> bool:
+    def hold(self, alias: Alias, version: VersionId, why: str) -> None:
         """Implements `HoldRecords`, by a cap of 0."""
         target = CapTarget(version.model, alias, version.number)
-        former = self._known.records.get(target)
-        if former is not None and former.share is None and former.alert == PREFLIGHT:
-            return False
         self.cap([target], 0, by=PREFLIGHT, reason=why[:LONGEST_REASON], alert=PREFLIGHT)
-        return True
 
     def passed(self, version: VersionId, why: str) -> None:
         """Implements `PassageRecords`."""

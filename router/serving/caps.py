@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from router.core.caps import BreakGlass, CapRecord, Caps, CapTarget
+from router.core.caps import PREFLIGHT, BreakGlass, CapRecord, Caps, CapTarget
 from router.core.ids import CANARY, Alias, VersionId
 
 
@@ -29,8 +29,8 @@ class PassageRecords(Protocol):
 class HoldRecords(Protocol):
     """Holds what failed its pre-flight, beyond this process and for other gateways."""
 
-    def hold(self, alias: Alias, version: VersionId, why: str) -> bool:
-        """`version` gets nothing under `alias` until an operator resumes it. False where one did before."""
+    def hold(self, alias: Alias, version: VersionId, why: str) -> None:
+        """`version` gets nothing under `alias` until an operator resumes it."""
 
 
 def passage_of(version: VersionId) -> CapTarget:
@@ -66,14 +66,20 @@ class CapsInForce:
         """The newest word on the breaker of `version` under `alias`; None where nothing is known of it."""
         return self.caps.records.get(CapTarget(version.model, alias, version.number, breaker=True))
 
-    def hold(self, alias: Alias, version: VersionId, why: str) -> bool:
+    def hold(self, alias: Alias, version: VersionId, why: str) -> None:
         """As `HoldRecords.hold`."""
-        return self.holds is not None and self.holds.hold(alias, version, why)
+        if self.holds is not None:
+            self.holds.hold(alias, version, why)
 
     def is_held(self, alias: Alias, version: VersionId) -> bool:
         """Whether `version` failed its pre-flight for `alias`, here or elsewhere, and was not resumed."""
         record = self.caps.records.get(CapTarget(version.model, alias, version.number))
         return record is not None and record.holds
+
+    def was_resumed(self, alias: Alias, version: VersionId) -> bool:
+        """Whether an operator has resumed `version` since it last failed its pre-flight: that acts once."""
+        record = self.caps.records.get(CapTarget(version.model, alias, version.number))
+        return record is not None and record.alert == PREFLIGHT and record.share is None
 
     def has_passed(self, version: VersionId) -> bool:
         """Whether `version` has passed the gate by a record, and has served since."""

@@ -54,6 +54,7 @@ class KeptRequests:
         """Other limits hold from now on."""
         self._limits = limits
         self._reservoir.limit(limits, self._loop.time())
+        self._stop_watching()  # what is kept may have to go sooner
         self._watch()
 
     def clear(self) -> None:
@@ -64,12 +65,15 @@ class KeptRequests:
     def _watch(self) -> None:
         oldest_at = self._reservoir.oldest_at
         if oldest_at is None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            self._stop_watching()
         elif self._timer is None:
             due = oldest_at + self._limits.age_seconds + _LATER_SECONDS
             self._timer = self._loop.call_at(due, self._expire)
+
+    def _stop_watching(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _expire(self) -> None:
         self._timer = None

@@ -79,6 +79,13 @@ class _Pass:
     limits: PreflightLimits
     evidence: PreflightEvidence = field(default_factory=PreflightEvidence)
     deaths: int = 0
+    busy_seconds: float = 0.0
+    """In which one of the two predicted, or was to."""
+
+    @property
+    def ends_at(self) -> float:
+        """Loop time at which it is judged by what there is."""
+        return self.began_at + LONGEST_SECONDS
 
 
 class Preflight:
@@ -252,50 +259,54 @@ class Preflight:
 
     async def _ask_all(self, one: _Pass, kept: KeptRequests) -> PreflightJudgement:
         """As many as fit into the time, newest first."""
-        ends_at = one.began_at + LONGEST_SECONDS
         for number in reversed(list(kept)):
-            began_at, query = self._loop.time(), kept.get(number)
-            if query is None:
+            if (query := kept.get(number)) is None:
                 continue  # it has become too old
-            version = await self._ask(one.version, query, ends_at, LONGEST_ANSWER_SECONDS)
-            production = await self._ask(one.production, query, ends_at, LONGEST_SECONDS)
+            before = one.busy_seconds
+            version = await self._ask(one, one.version, query, LONGEST_ANSWER_SECONDS)
+            production = await self._ask(one, one.production, query, LONGEST_SECONDS)
             if self._model.bound.get(PRODUCTION) != one.production.version:
                 return _not_enough("production moved meanwhile")
             if version is None or production is None:
                 break
             taken = (_taken(version, one.output), _taken(production, one.output))
             one.evidence.add(*taken, one.limits.cut_off)
-            if one.version.loaded:
+            if one.limits.growth_bytes is not None and one.version.loaded:
                 one.evidence.growth_bytes = max(one.evidence.growth_bytes, one.version.pool.growth())
             one.deaths += isinstance(version, RequestRefused)
-            busy = self._loop.time() - began_at
-            if one.deaths == MOST_DEATHS or self._loop.time() + busy / PROCESSOR_SHARE >= ends_at:
+            pause = (one.busy_seconds - before) * (1 / PROCESSOR_SHARE - 1)
+            if one.deaths == MOST_DEATHS or self._loop.time() + pause >= one.ends_at:
                 break
-            await asyncio.sleep(busy * (1 / PROCESSOR_SHARE - 1))
+            if isinstance(production, RequestRefused):
+                break  # its worker ended by that request, or beside it: callers must not pay for another one
+            await asyncio.sleep(pause)
         return judge(one.evidence, one.limits)
 
     async def _ask(
-        self, harness: Harness, query: Query, ends_at: float, longest_seconds: float
+        self, one: _Pass, harness: Harness, query: Query, longest_seconds: float
     ) -> Answer | RequestRefused | None:
         """The answer of a worker that had nothing to do, or how it failed; None when the time is over."""
         asked = None
         while harness.loaded and (asked := harness.pool.ask_idle(query)) is None:
-            if self._loop.time() >= ends_at:
+            if self._loop.time() >= one.ends_at:
                 return None
             await asyncio.sleep(IDLE_LOOK_SECONDS)
         if asked is None:
             return None
-        until = min(ends_at, self._loop.time() + longest_seconds)
+        began_at = self._loop.time()
+        until = min(one.ends_at, began_at + longest_seconds)
         try:
             async with asyncio.timeout_at(until):
                 return await asked.answer
         except TimeoutError:
-            if until == ends_at:
+            if until == one.ends_at:
                 return None
             asked.end()
             return DeadlineExceeded(f"no answer within {longest_seconds:g} s")
         except RequestRefused as refused:
             return refused
+        finally:
+            one.busy_seconds += self._loop.time() - began_at
 
     def _end(self, harness: Harness, report: PreflightReport) -> None:
         """It is held back no more."""
@@ -308,10 +319,10 @@ class Preflight:
         self._reports[harness] = report
         failed = report.verdict is PreflightVerdict.FAIL
         holds = failed and settings is not None and settings.on_fail == "hold"
-        held = False
-        for alias in aliases if holds else ():
-            held |= self._caps.hold(alias, version, report.why)
-        self._recorder.record(PreflightEnded(self._name, aliases, version, report, held=held))
+        held = [one for one in aliases if holds and not self._caps.was_resumed(one, version)]
+        self._recorder.record(PreflightEnded(self._name, aliases, version, report, held=bool(held)))
+        for alias in held:
+            self._caps.hold(alias, version, report.why)
 
 
 def _not_enough(why: str) -> PreflightJudgement:

@@ -313,6 +313,22 @@ async def test_a_request_of_a_user_waits_for_one_predict_at_most(gateway: Gatewa
     assert (await asking).outcome == "ok"
 
 
+async def test_production_that_ends_a_worker_is_asked_nothing_more(gateway: Gateway) -> None:
+    await gateway.ask(50)
+    [worker] = gateway.world.alive(V1)
+    gateway.world.held = True
+    gateway.aspire(production=V1, canary=V2)
+    await until(lambda: bool(gateway.world.alive(V2)) and bool(gateway.world.alive(V2)[0].frames))
+    gateway.world.alive(V2)[0].release()
+    await until(lambda: len(worker.frames) == 51)
+    worker.kill(11)
+    await until(lambda: CANARY in gateway.manager.bound)
+
+    report = gateway.facts.of(PreflightEnded)[-1].report
+    assert (report.verdict, report.requests) == (NOT_ENOUGH, 1)
+    assert report.production_faults_alone == 1
+
+
 async def test_a_worker_that_ends_is_a_fault_and_five_are_enough(gateway: Gateway) -> None:
     await gateway.ask(50)
     gateway.world.held = True
@@ -388,6 +404,7 @@ async def test_what_pinned_keys_and_canaries_get_is_not_kept(gateway: Gateway) -
 
 
 async def test_requests_go_at_their_age_though_no_more_come(gateway: Gateway) -> None:
+    await gateway.ask(5)
     gateway.configure(preflight={"max_age_seconds": 0.2})
     await gateway.ask(5)
     assert gateway.manager.preflight.kept_to_json() != {"requests": 0, "bytes": 0}

@@ -270,7 +270,6 @@ def live_of(*numbers: int, draining: int | None = None, model: str = "m") -> Liv
         versions,
         gates={(model, CANARY): True},
         preflights={(model, CANARY): True},
-        kept_requests={model: 200},
         verdicts={(model, CANARY): LiveVerdict("pass", changed_at=1.8e9, judged_until=1.8e9)},
         loop_lag_seconds=0.001,
     )

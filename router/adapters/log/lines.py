@@ -158,7 +158,7 @@ def _line_of_preflight(event: events.Event) -> Line | None:
         case PreflightEnded(model, aliases, version, report, held):
             values = {"model": model, "aliases": aliases, "version": version.number, **report.to_json()}
             if report.verdict is PreflightVerdict.FAIL:
-                done = "held at 0, production has its share" if held else "served all the same"
+                done = "so held at 0" if held else "and served all the same"
                 return Line(logging.WARNING, f"pre-flight failed, {done}", values)
             return Line(logging.INFO, "pre-flight ended", values)
     return None

@@ -179,9 +179,6 @@ class Catalog(Store):
             "1 where what the alias serves passed its pre-flight, 0 where it failed.",
             *_ALIAS,
         )
-        self.preflight_requests = gauge(
-            "preflight_kept_requests", "Requests that are kept in memory for the next pre-flight.", "model"
-        )
         self.verdict = gauge(
             "verdict", "1 for what the comparison of an alias with production says now.", *_ALIAS, "verdict"
         )

@@ -101,8 +101,6 @@ class Live:
     """By registered model, and alias of which the gate is asked, whether what it serves has passed."""
     preflights: Mapping[tuple[str, Alias], bool] = field(default_factory=dict)
     """By registered model and alias, whether what it serves passed its pre-flight."""
-    kept_requests: Mapping[str, int] = field(default_factory=dict)
-    """By registered model that keeps requests for pre-flights, how many."""
     verdicts: Mapping[tuple[str, Alias], LiveVerdict] = field(default_factory=dict)
     """By registered model, and alias but production."""
     loop_lag_seconds: float = 0.0
@@ -263,7 +261,6 @@ class PrometheusRecorder:
             catalog.model_ready,
             catalog.rollback_ready,
             catalog.gate_passed,
-            catalog.preflight_requests,
             catalog.preflight_passed,
             catalog.score_psi,
             catalog.score_ks,
@@ -309,9 +306,6 @@ class PrometheusRecorder:
         for (model, alias), passed in live.preflights.items():
             if model in self._models:
                 catalog.preflight_passed.series(model, alias).value = int(passed)
-        for model, number in live.kept_requests.items():
-            if model in self._models:
-                catalog.preflight_requests.series(model).value = number
 
     def _show_comparison(self, live: Live) -> None:
         catalog = self._catalog
