@@ -1,6 +1,7 @@
 """A canary answers the last requests of a real gateway before it gets a user; nobody else waits, and nothing
 of a request is anywhere but in memory."""
 
+import json
 import random
 import resource
 import time
@@ -112,8 +113,8 @@ def test_a_canary_with_two_columns_swapped_gets_nobody_and_one_that_is_productio
     assert "sentiment v3 and the last requests: FAIL, " in status
     [line] = gateway.lines("pre-flight failed, so held at 0")
     assert (line["version"], line["aliases"]) == (3, ["canary"])
-    history = gateway.command("history", "sentiment").stdout
-    assert "canary v3 pre-flight: FAIL, held at 0" in history
+    history = json.loads(gateway.command("history", "sentiment", "-o", "json").stdout)
+    assert "canary v3 pre-flight: FAIL, held at 0" in json.dumps(history)
 
     gateway.lever("resume", reason="it is meant so")
     by_whom = served_by(ask(gateway, 60, seed=2))

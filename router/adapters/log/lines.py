@@ -157,10 +157,11 @@ def _line_of_preflight(event: events.Event) -> Line | None:
     match event:
         case PreflightEnded(model, aliases, version, report, held):
             values = {"model": model, "aliases": aliases, "version": version.number, **report.to_json()}
-            if report.verdict is PreflightVerdict.FAIL:
-                done = "so held at 0" if held else "and served all the same"
-                return Line(logging.WARNING, f"pre-flight failed, {done}", values)
-            return Line(logging.INFO, "pre-flight ended", values)
+            if report.verdict is not PreflightVerdict.FAIL:
+                return Line(logging.INFO, "pre-flight ended", values)
+            if held:
+                return Line(logging.WARNING, "pre-flight failed, so held at 0", values)
+            return Line(logging.WARNING, "pre-flight failed, and served all the same", values)
     return None
 
 
