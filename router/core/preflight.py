@@ -124,26 +124,38 @@ class PreflightEvidence:
     @property
     def other_kinds(self) -> list[str]:
         """Names of the types that production showed nowhere, and the version did."""
-        kinds, known = self.kinds, self.production_kinds
-        if len({kind.width for kind in known if kind.name == "list"}) > 1:
-            # Of lists that differ in length anyway, such as the hits of a search, no length is another type.
-            kinds, known = (
-                {kind._replace(width=None) for kind in kinds},
-                {kind._replace(width=None) for kind in known},
-            )
-        return sorted({kind.name for kind in kinds - known})
+        # Of lists that differ in length anyway, such as the hits of a search, no length is another type; so
+        # with the keys of objects that are made up by the request.
+        any_width = len({kind.width for kind in self.production_kinds if kind.name == "list"}) > 1
+        any_keys = len({kind.keys for kind in self.production_kinds if kind.name == "object"}) > 1
+
+        def comparable(kind: Kind) -> Kind:
+            free = (kind.name == "list" and any_width) or (kind.name == "object" and any_keys)
+            return Kind(kind.name) if free else kind
+
+        others = set(map(comparable, self.kinds)) - set(map(comparable, self.production_kinds))
+        return sorted({kind.name for kind in others})
 
     def _compare_scores(
         self, version: tuple[float | None, ...], production: tuple[float | None, ...], cut_off: float
     ) -> None:
         if len(version) != len(production):
             return
-        pairs = [(v, p) for v, p in zip(version, production, strict=True) if v is not None and p is not None]
-        if pairs:
-            differences = [abs(v - p) for v, p in pairs]
-            self.scored += 1
-            self.flipped += sum((v >= cut_off) != (p >= cut_off) for v, p in pairs) / len(pairs)
-            self.score_difference += sum(difference / len(pairs) for difference in differences)
+        # A row that has no score any more is decided otherwise, whatever is made of it.
+        sides = [
+            v is None or (v >= cut_off) != (p >= cut_off)
+            for v, p in zip(version, production, strict=True)
+            if p is not None
+        ]
+        if not sides:
+            return
+        self.scored += 1
+        self.flipped += sum(sides) / len(sides)
+        differences = [
+            abs(v - p) for v, p in zip(version, production, strict=True) if v is not None and p is not None
+        ]
+        if differences:
+            self.score_difference += sum(difference / len(differences) for difference in differences)
             self.largest_difference = max(self.largest_difference, *differences)
 
     def _compare_labels(self, version: tuple[str, ...], production: tuple[str, ...]) -> None:

@@ -114,6 +114,12 @@ def test_what_both_fail_speaks_against_none() -> None:
             id="flips",
         ),
         pytest.param(
+            [(scored(None), scored(0.4))] * 5 + [(scored(0.4), scored(None))] + [GOOD] * 15,
+            LIMITS,
+            "25.0% of the scores are on the other side of 0.5, 20.0% may be",
+            id="scores that are none any more",
+        ),
+        pytest.param(
             [(labelled('"a"'), labelled('"b"'))] * 3 + [(labelled('"a"'), labelled('"a"'))] * 17,
             PreflightLimits(min_agreement=0.9),
             "85.0% of the labels are production's, 90.0% have to be",
@@ -199,6 +205,15 @@ def test_lists_whose_lengths_vary_anyway_are_of_one_type() -> None:
 
     assert of((hits(3), hits(1)), (hits(4), hits(2))).other_kinds == []
     assert of((hits(3), hits(2)), (hits(3), hits(2))).other_kinds == ["list"]
+
+
+def test_objects_whose_keys_vary_anyway_are_of_one_type() -> None:
+    def of_keys(*keys: str) -> TakenRequest:
+        kinds = frozenset((Kind("object", None, frozenset(keys)),))
+        return TakenRequest(fault=False, reading=AnswerReading(kinds))
+
+    assert of((of_keys("u1"), of_keys("u2")), (of_keys("u3"), of_keys("u4"))).other_kinds == []
+    assert of((of_keys("a"), of_keys("b")), (of_keys("a"), of_keys("b"))).other_kinds == ["object"]
 
 
 @given(
