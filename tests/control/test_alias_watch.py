@@ -103,6 +103,7 @@ async def test_a_production_that_the_registry_no_longer_names_is_stale_and_pendi
         "bound": 1,
         "bound_timestamp": 5.0,
         "pending": True,
+        "gate": None,
         "stale": True,
     }
 
