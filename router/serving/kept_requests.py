@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from router.core.reservoir import Reservoir, ReservoirLimits
 from router.protocol.messages import Answer, PredictStatus, Query
@@ -24,13 +25,10 @@ class KeptRequests:
         self._limits = limits
         self._reservoir: Reservoir[Query] = Reservoir(limits)
         self._timer: asyncio.TimerHandle | None = None
+        self._readers = 0
 
     def __len__(self) -> int:
         return len(self._reservoir)
-
-    def __iter__(self) -> Iterator[int]:
-        """The numbers of those that are kept now, oldest first."""
-        return iter(self._reservoir)
 
     @property
     def size(self) -> int:
@@ -43,12 +41,22 @@ class KeptRequests:
 
     def offer(self, query: Query, answer: Answer) -> None:
         """Production answered `query`, which may be kept."""
-        if self._reservoir.passes_over():
+        if self._reservoir.passes_over() or self._readers:
             return
         if answer.predict_status is _OK and answer.predict_seconds <= LONGEST_PREDICT_SECONDS:
             size = len(query.body) + len(query.content_type or "")
             self._reservoir.add(query, size, self._loop.time())
             self._watch()
+
+    @contextmanager
+    def read(self) -> Iterator[list[int]]:
+        """The numbers of those that are kept now, newest first: until the end of the block no other one takes
+        the place of any. They still go at their age."""
+        self._readers += 1
+        try:
+            yield list(reversed(list(self._reservoir)))
+        finally:
+            self._readers -= 1
 
     def limit(self, limits: ReservoirLimits) -> None:
         """Other limits hold from now on."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -245,7 +245,8 @@ class Preflight:
 
     async def _pass_over(self, one: _Pass, kept: KeptRequests) -> None:
         try:
-            judgement = await self._ask_all(one, kept)
+            with kept.read() as numbers:
+                judgement = await self._ask_all(one, kept, numbers)
         except Exception as error:  # noqa: BLE001 - whatever it is, the version must not wait for ever
             # Without its text, which may quote an answer.
             what = type(error).__name__
@@ -257,9 +258,9 @@ class Preflight:
         self._end(one.version, PreflightReport.of(judgement, one.evidence, number, seconds))
         self._model.reconcile()
 
-    async def _ask_all(self, one: _Pass, kept: KeptRequests) -> PreflightJudgement:
-        """As many as fit into the time, newest first."""
-        for number in reversed(list(kept)):
+    async def _ask_all(self, one: _Pass, kept: KeptRequests, numbers: Sequence[int]) -> PreflightJudgement:
+        """As many of them as fit into the time."""
+        for number in numbers:
             if (query := kept.get(number)) is None:
                 continue  # it has become too old
             before = one.busy_seconds

@@ -254,6 +254,25 @@ async def test_a_version_that_becomes_production_meanwhile_is_bound_at_once(gate
     assert gateway.facts.of(PreflightEnded) == []
 
 
+async def test_requests_that_come_meanwhile_take_the_place_of_none(gateway: Gateway) -> None:
+    gateway.configure(preflight={"requests": 20})
+    await gateway.ask(20)
+    gateway.aspire(production=V1, canary=V2)
+    await until(lambda: gateway.manager.preflight.to_json(V2) == {"verdict": "under_way"})
+    await gateway.ask(40, first=20)
+    await until(lambda: CANARY in gateway.manager.bound)
+    assert gateway.facts.of(PreflightEnded)[-1].report.requests == 20
+    assert set(gateway.world.asked[V2]) == set(gateway.world.asked[V1][:20])
+
+    kept = gateway.manager.preflight.kept
+    assert kept is not None
+    with kept.read() as before:
+        pass
+    await gateway.ask(400, first=60)
+    with kept.read() as after:
+        assert set(after) != set(before), "and afterwards others are kept again"
+
+
 async def test_an_alias_that_leaves_meanwhile_lets_the_version_go(gateway: Gateway) -> None:
     await gateway.ask(50)
     gateway.world.held = True
