@@ -39,6 +39,8 @@ LONGEST_ANSWER_SECONDS = 3.0
 """For which a version is waited for. Production took a second at most."""
 MOST_DEATHS = 5
 """Workers of a version that end before no more is asked of it."""
+LONG_BYTES = 16 << 10
+"""Of two answers that are not read in the event loop: others would wait for that."""
 IDLE_LOOK_SECONDS = 0.005
 """Between two looks for a worker that has nothing to do."""
 
@@ -86,6 +88,11 @@ class _Pass:
     def ends_at(self) -> float:
         """Loop time at which it is judged by what there is."""
         return self.began_at + LONGEST_SECONDS
+
+    def add(self, version: Answer | RequestRefused, production: Answer | RequestRefused) -> None:
+        """Compare how both took one request."""
+        taken = (_taken(version, self.output), _taken(production, self.output))
+        self.evidence.add(*taken, self.limits.cut_off)
 
 
 class Preflight:
@@ -270,8 +277,10 @@ class Preflight:
                 return _not_enough("production moved meanwhile")
             if version is None or production is None:
                 break
-            taken = (_taken(version, one.output), _taken(production, one.output))
-            one.evidence.add(*taken, one.limits.cut_off)
+            if _bytes_of(version) + _bytes_of(production) > LONG_BYTES:
+                await asyncio.to_thread(one.add, version, production)
+            else:
+                one.add(version, production)
             if one.limits.growth_bytes is not None and one.version.loaded:
                 one.evidence.growth_bytes = max(one.evidence.growth_bytes, one.version.pool.growth())
             one.deaths += isinstance(version, RequestRefused)
@@ -340,6 +349,10 @@ def _limits(settings: PreflightSettings, model: ModelSettings, output: OutputSpe
         None if growth is None else growth * MIB,
         model.answer_length,
     )
+
+
+def _bytes_of(result: Answer | RequestRefused) -> int:
+    return len(result.body) if isinstance(result, Answer) else 0
 
 
 def _taken(result: Answer | RequestRefused, output: OutputSpec | None) -> TakenRequest:

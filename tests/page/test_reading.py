@@ -384,7 +384,10 @@ def test_how_a_pre_flight_ended_is_a_line_beside_the_version_with_its_figures(
     serves = browser.texts(".versions-table td:nth-child(3)")
     assert [words.split("\n") for words in serves] == [["v1"], ["v2", "pre-flight: failed"]]
     hint = browser.run("return document.querySelector('.versions-table .aside[title]').title")
-    assert hint == f"{HOSTILE}\n25 % of the decisions flipped\npredicts take 1.5 times production's"
+    assert (
+        hint
+        == f"{HOSTILE}\n25\N{NO-BREAK SPACE}% of the decisions flipped\npredicts take 1.5 times production's"
+    )
 
 
 def test_what_the_gate_says_is_a_line_beside_the_version(browser: Browser, gateway: Canned) -> None:

@@ -216,6 +216,17 @@ async def test_where_it_is_only_reported_the_version_has_its_share(gateway: Gate
     assert gateway.manager.preflight.warnings() == [f"canary v2 failed its pre-flight: {ended.report.why}"]
 
 
+async def test_long_answers_are_compared_as_short_ones(gateway: Gateway) -> None:
+    """Not in the event loop, which reading them would hold up."""
+    rows = 5_000
+    gateway.world.says[V1] = lambda _: answer(*[0.3] * rows, rows=rows)
+    gateway.world.says[V2] = lambda _: answer(*[0.3, 0.7] * (rows // 2), rows=rows)
+    await gateway.ask(20)
+    report = (await gateway.have_canary()).report
+
+    assert (report.verdict, report.flips, report.requests) == (FAIL, 0.5, 20)
+
+
 @pytest.mark.parametrize("number", [0, 19])
 async def test_under_twenty_requests_nothing_is_asked_and_nothing_held(gateway: Gateway, number: int) -> None:
     gateway.world.says[V2] = lambda _: BROKEN
