@@ -407,7 +407,7 @@ def environments(config_path: Path, *, build: bool, prune: bool, output: str) ->
 @reason_option
 @by_option
 @click.option("--keep-canary", is_flag=True, help="Leave the canary's alias on the version, too.")
-@click.option("--force", is_flag=True, help="Go on in spite of FAIL, a cap, an open breaker or break-glass.")
+@click.option("--force", is_flag=True, help="Go on in spite of FAIL, gate, cap, open breaker or break-glass.")
 @click.option("--yes", is_flag=True, help="Do not ask where there is not enough data to judge the canary.")
 @no_wait_option
 @wait_option

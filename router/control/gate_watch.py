@@ -1,7 +1,7 @@
 """Asks the registry about versions that have not passed the gate yet, and judges them.
 
-Apart from the poll of the aliases, and after it: whatever the registry says here, or does not, binds nothing
-and delays no binding.
+Apart from the poll of the aliases, by an agent of its own: whatever the registry says here, or does not,
+binds nothing and delays no binding.
 """
 
 import time
@@ -22,10 +22,8 @@ from router.serving.ports import GateSource
 from router.settings.gate import GateSettings
 
 TICK_SECONDS = 1.0
-QUESTION_SECONDS = 3.0
-"""For one question. The agent is asked one thing at a time, so a poll may have to wait so long for it."""
-SILENT_SECONDS = 30.0
-"""After a question without an answer, until the next one about that version: polls wait for one in ten."""
+QUESTION_SECONDS = 5.0
+"""For one question."""
 _EARLY_SECONDS = 0.1
 """A tick may come a little early."""
 
@@ -75,10 +73,8 @@ class GateWatch:
             try:
                 judgement = await self._judged(manager, version, gate, silence)
             except RegistryError as error:
-                if isinstance(error, RegistryUnavailable):
-                    self._due[version] = now + max(SILENT_SECONDS, self._poll_seconds()), gate
-                    # Of one version it is of all: asking each would take N times as long.
-                    silence = error if self._monotonic() - now > SILENCE_SECONDS else silence
+                if isinstance(error, RegistryUnavailable) and self._monotonic() - now > SILENCE_SECONDS:
+                    silence = error  # of one version it is of all: asking each would take N times as long
                 judgement = _not_read(version, str(error))
             if self._models.managers.get(manager.model) is manager and manager.settings.gate == gate:
                 manager.note_gate(judgement)

@@ -325,8 +325,11 @@ def _document(tag: str, keys: Collection[str]) -> dict[str, Any]:
         raise RecordRefused(f"it is longer than {MOST_BYTES} bytes")
     try:
         document = orjson.loads(tag)
+        orjson.dumps(document)  # which takes less deeply nested values; the signature is over what it gives
     except orjson.JSONDecodeError:
         raise RecordRefused("it is not JSON") from None
+    except orjson.JSONEncodeError:
+        raise RecordRefused("it is nested too deeply") from None
     if not isinstance(document, dict):
         raise RecordRefused("it is not a JSON object")
     number = document.get("format")

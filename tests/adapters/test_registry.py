@@ -4,6 +4,7 @@ import asyncio
 import os
 import pickle
 import shutil
+import signal
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -147,6 +148,24 @@ async def test_what_the_gate_wrote_is_read_with_what_no_other_version_shares(
     assert (again.missing, again.of) == ((), second.of)
     with pytest.raises(ModelUnknown):
         await registry.gate_evidence(VersionId(model, 99), [])
+
+
+async def test_a_question_of_the_gate_that_hangs_keeps_no_poll_waiting(
+    real: RealRegistry, open_registry: OpenRegistry
+) -> None:
+    """Nor a rollback, which the poll is the first step of."""
+    model = real.new_model(1, production=1)
+    registry, version = open_registry(real.uri), VersionId(model, 1)
+    await registry.gate_evidence(version, [])
+    halted = registry._gate_agent.pid
+    assert halted is not None
+    os.kill(halted, signal.SIGSTOP)
+    question = asyncio.create_task(registry.gate_evidence(version, []))
+
+    assert await registry.poll(model, BOTH) == {PRODUCTION: version}
+    assert not question.done()
+    os.kill(halted, signal.SIGKILL)
+    assert (await question).of.version == version
 
 
 @pytest.mark.parametrize("number", [1, 2])

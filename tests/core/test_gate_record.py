@@ -296,6 +296,10 @@ VALID = orjson.loads(gate_tag(PASSED))
         ({"verdict": "PASS"}, "verdict is none of pass, fail, not_enough_data"),
         ({"against": 0}, "against is neither the number of a version nor null"),
         ({"figures": []}, "figures is not an object"),
+        (
+            gate_tag(PASSED).replace('"rows":20000', f'"rows":{"[" * 500}{"]" * 500}'),
+            "it is nested too deeply",
+        ),
         ({"left_out": -1}, "left_out is not a whole number from 0 on"),
         ({"time": 1_795_000_000}, "time is not a time such as 2026-11-20T14:32:07Z"),
         ({"time": "2026-02-30T00:00:00Z"}, "time is not a time such as 2026-11-20T14:32:07Z"),

@@ -67,7 +67,7 @@ def alias_of_each(gateway: GatewayProcess, keys: range) -> list[tuple[str, str]]
 def test_a_canary_gets_nobody_until_a_tag_of_its_own_says_that_it_passed(
     registry: Registry, start: Callable[..., GatewayProcess], tmp_path: Path, slack: float, figure: Figure
 ) -> None:
-    """Each tag that does not count is refused by name, and no request fails for any of it."""
+    """Row 107. Each tag that does not count is refused by name, and no request fails for any of it."""
     (tmp_path / "key").write_bytes(KEY + b"\n")
     asks = f"canary: required, production: report, max_age_hours: 24, key_file: {tmp_path}/key"
     models = f"  sentiment: {{split: {{production: 50, canary: 50}}, gate: {{{asks}}}}}\n"
@@ -148,8 +148,8 @@ def test_with_everything_asked_for_nobody_waits_and_three_replicas_answer_each_k
     slack: float,
     figure: Figure,
 ) -> None:
-    """Also one that starts after the canary's tag has become too old; a fresh one with an empty cache is
-    ready; and production goes back as it does without a gate."""
+    """Row 108. Also one that starts after the canary's tag has become too old; a fresh one with an empty
+    cache is ready; and production goes back as it does without a gate."""
     (tmp_path / "key").write_bytes(KEY)
     asks = f"canary: required, production: report, require: [description], key_file: {tmp_path}/key"
     write(registry, 2, gate_tag(passed(registry, 2), KEY))

@@ -60,6 +60,8 @@ class RegistryClient:
             registry_uri, tracking_uri, registry_environment(environ), credentials or {}
         )
         self._agent = Agent(launcher, address, recorder, poll_deadline_seconds, start_deadline_seconds)
+        # An agent of its own, which starts with the first question: no poll waits for what the gate asks.
+        self._gate_agent = Agent(launcher, address, recorder, poll_deadline_seconds, start_deadline_seconds)
         self._downloads = Downloads(launcher, address, cache_dir, policy or FetchPolicy(), recorder)
         self._locks = CacheLocks()
         self._recorder = recorder
@@ -109,10 +111,12 @@ class RegistryClient:
     ) -> GateEvidence:
         """What the registry has of `version` for the gate, and which of the `required` metadata it has not.
 
-        Takes as long as `poll` at most. Raises ModelUnknown, RegistryRefused, RegistryUnavailable.
+        Takes as long as `poll` at most, which does not wait for it. Raises ModelUnknown, RegistryRefused,
+        RegistryUnavailable.
         """
         order = {"op": "gate", "model": version.model, "version": version.number}
-        answer = await self._ask({**order, "required": list(required)}, deadline_seconds)
+        order |= {"required": list(required)}
+        answer = _checked(await self._gate_agent.ask(order, deadline_seconds))
         of = Registered(version, answer["run_id"], answer["model_id"], answer["fingerprint"])
         return GateEvidence(of, answer["gate"], answer["override"], tuple(answer["missing"]))
 
@@ -223,10 +227,7 @@ class RegistryClient:
         self, order: Mapping[str, Any], deadline_seconds: float | None = None
     ) -> Mapping[str, Any]:
         """The agent's answer. Raises ModelUnknown, RegistryRefused, RegistryUnavailable."""
-        answer = await self._agent.ask(order, deadline_seconds)
-        if "error" in answer:
-            raise _ERRORS.get(answer["error"], RegistryUnavailable)(answer["message"])
-        return answer
+        return _checked(await self._agent.ask(order, deadline_seconds))
 
     async def _ask_cache(self, order: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
@@ -241,7 +242,15 @@ class RegistryClient:
         """End every process that talks to the registry, and release every copy."""
         await self._downloads.close()
         await self._agent.close()
+        await self._gate_agent.close()
         await self._locks.close()
+
+
+def _checked(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`answer`, where it is one. Raises ModelUnknown, RegistryRefused, RegistryUnavailable."""
+    if "error" in answer:
+        raise _ERRORS.get(answer["error"], RegistryUnavailable)(answer["message"])
+    return answer
 
 
 def _aspired(model: str, aliases: Mapping[Alias, str], answer: Mapping[str, Any]) -> dict[Alias, VersionId]:
