@@ -320,7 +320,7 @@ def _nothing_compared(known: Known, planned: Split, then: Split) -> str:
     if bound[PRODUCTION] == bound[CANARY]:
         return "both serve one version"
     if CANARY in known.routes.gated:
-        return f"the gate holds {CANARY}"
+        return f"the gate, or its pre-flight, holds {CANARY}"
     if known.routes.capped.get(CANARY, BUCKETS) < planned.canary:
         return f"{CANARY} would be capped"
     if not then.canary or not then.shares()[PRODUCTION]:
@@ -426,7 +426,7 @@ def _objections(known: Known, planned: Split, workers: Workers) -> Iterator[tupl
         most = f"{cap / BUCKETS_PER_PERCENT:g} %"
         yield Objection.CAPPED, f"The canary is capped at {most}: what is above that goes to production."
     if CANARY in routes.gated:
-        yield Objection.GATED, "The gate holds the canary: production answers for it whatever its share."
+        yield Objection.GATED, "The gate, or its pre-flight, holds the canary: production has its share."
     if CANARY in routes.broken:
         why = f" ({known.breaker})" if known.breaker else ""
         yield Objection.BREAKER_OPEN, f"Its breaker is open{why}. A changed share closes it."

@@ -518,7 +518,8 @@ def obstacle_to(manager: ModelManager, routes: ModelRoutes, alias: Alias) -> str
     if version == production:
         return f"both serve v{version.number}"
     if alias in routes.gated:
-        return "the gate holds it, and production has its share"
+        holds = "its pre-flight" if alias in manager.preflight.held else "the gate"
+        return f"{holds} holds it, and production has its share"
     if alias in routes.broken:
         breaker = manager.breakers.of(alias, version)
         why = f" ({breaker.view().why})" if breaker is not None and breaker.is_open else ""

@@ -86,6 +86,11 @@ class Gauges:
                 for manager in managers
                 for alias, passes in manager.gate_holds.passes().items()
             },
+            preflights={
+                (manager.model, alias): passed
+                for manager in managers
+                for alias, passed in manager.preflight.passes().items()
+            },
             verdicts={
                 (model, alias): _verdict(status)
                 for model, statuses in self._analysis.statuses.items()

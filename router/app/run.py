@@ -27,6 +27,7 @@ from router.core.events import ReadinessChanged, ShutdownCutShort
 from router.core.ids import GatewayId
 from router.core.memory import MIB
 from router.processes.memory import MEMORY
+from router.processes.process import forbid_core_dumps
 from router.settings import ServerSettings, Settings
 from router.web.admin import admin_token, fleet_key, lower_token
 from router.web.apps import admin_app, traffic_app
@@ -95,6 +96,8 @@ class GatewayServer:
         _log_environment()
         _log_memory()
         _log_own_environments(settings)
+        if not settings.server.core_dumps:
+            forbid_core_dumps()  # before anything is started: children inherit it
         token = admin_token(settings.server, os.environ)
         lower = lower_token(settings.server, token)
         key = fleet_key(settings.fleet, token)

@@ -44,6 +44,7 @@ def check_model(config_path: Path, model: str, output: str) -> int:
             click.echo(f"     {row['told']}")
             for line in (
                 *_gate_lines(row),
+                *_preflight_lines(row),
                 *_environment_lines(row),
                 *row.get("mismatches", ()),
                 *row.get("advice", ()),
@@ -114,6 +115,9 @@ async def _check_version(
         "scores": [to_json(spec) for spec in info.scores],
         "batching": {"on": batching.merges, "why": batching.why},
     }
+    if (preflight := wanted.preflight) is not None:
+        left_out = info.effects if preflight.effects == "left_out" else ""
+        row["preflight"] = {"left_out": bool(left_out), "why": left_out}
     return row, info
 
 
@@ -137,6 +141,12 @@ def _gate_lines(row: Mapping[str, Any]) -> list[str]:
     if (gate := row.get("gate")) is None:
         return []
     return [f"the gate: {'' if gate['passes'] else 'not passed: '}{gate['why']}"]
+
+
+def _preflight_lines(row: Mapping[str, Any]) -> list[str]:
+    """Why no requests would be passed over it; nothing where they would, or are over none."""
+    preflight = row.get("preflight", {"left_out": False})
+    return [f"left out of pre-flights: {preflight['why']}"] if preflight["left_out"] else []
 
 
 def _environment_lines(row: Mapping[str, Any]) -> list[str]:

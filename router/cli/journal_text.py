@@ -217,6 +217,12 @@ def _verdict(_: Entry, details: Details) -> str:
     return f"{_target(details)} against v{_text(details, 'production')}: {change}{_by_and_why(details)}"
 
 
+def _preflight(_: Entry, details: Details) -> str:
+    verdict = _VERDICTS.get(_text(details, "verdict"), _text(details, "verdict").replace("_", " "))
+    held = ", held at 0" if details.get("held") is True else ""
+    return f"{_target(details)} pre-flight: {verdict}{held}{_by_and_why(details)}"
+
+
 def _folded(entry: Entry, details: Details) -> str:
     of, since, last = _text(details, "of"), details.get("since"), details.get("last")
     said = f"{_text(details, 'count')} × {of.replace('_', ' ')}, folded into one line"
@@ -252,6 +258,7 @@ _SENTENCES: dict[str, Callable[[Entry, Details], str]] = {
     "cap_lifted": _act("cap on {target} lifted"),
     "gate_passed": _act("{target} passed the gate"),
     "gate_not_passed": _act("{target} did not pass the gate"),
+    "preflight": _preflight,
     "break_glass_on": _act("break-glass, every canary is off"),
     "break_glass_off": _act("break-glass is over"),
     "pins": _pins,

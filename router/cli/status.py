@@ -17,6 +17,12 @@ from router.cli.levers import cap_line
 from router.core.ids import PRODUCTION
 
 _MOST_DIFFERENCES = 3
+_FIGURES = {
+    "flips": "share of decisions that flipped",
+    "agreement": "share of equal labels",
+    "mean_difference": "mean difference of scores",
+    "latency_ratio": "predict time by production's",
+}
 
 
 def show_status(config_path: Path, url: str | None, *, watch: bool, output: str) -> int:
@@ -90,6 +96,7 @@ def _print(state: Mapping[str, Any], console: Console) -> None:
         *_gateways(state),
         *_rollbacks(state),
         *_gates(state),
+        *_preflights(state),
         *_cpu_threads(state),
         *_environments(state),
         *_troubles(state),
@@ -138,6 +145,27 @@ def _gates(state: Mapping[str, Any]) -> list[str]:
         for role, alias in model["aliases"].items()
         if (gate := alias.get("gate")) and gate["state"] in ("passed", "not_judged")  # an older one has none
     ]
+
+
+def _preflights(state: Mapping[str, Any]) -> list[str]:
+    """Of versions that answered the last requests before they were bound; what failed is a warning, too."""
+    return [
+        f"{name} v{number} and the last requests: {preflight_line(preflight)}"
+        for name, model in state["models"].items()
+        for number, version in model["versions"].items()
+        if (preflight := version.get("preflight"))  # an older gateway has none
+    ]
+
+
+def preflight_line(preflight: Mapping[str, Any]) -> str:
+    """What they showed, in a sentence."""
+    verdict = str(preflight["verdict"]).replace("_", " ").upper()
+    if "why" not in preflight:
+        return verdict
+    figures = [
+        f"{text} {figure:.3g}" for key, text in _FIGURES.items() if (figure := preflight.get(key)) is not None
+    ]
+    return "; ".join((f"{verdict}, {preflight['why']}", *figures))
 
 
 def _not_passed(state: Mapping[str, Any]) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from router.core.caps import (
     KEPT_SECONDS,
     LONGEST_REASON,
+    PREFLIGHT,
     BreakGlass,
     CapRecord,
     Caps,
@@ -75,7 +76,7 @@ class CapControl:
         self._recorder = recorder
         self._wall = wall
         self._on_change = on_change
-        in_force.breakers = in_force.passages = self
+        in_force.breakers = in_force.passages = in_force.holds = self
         self._known = in_force.caps
         """The caps in force, and what is lifted as soon as that is written."""
         self._unwritten = False
@@ -217,6 +218,11 @@ class CapControl:
         """
         target = CapTarget(version.model, alias, version.number, breaker=True)
         self._note(target, self._known.lifted([target], by=BREAKER, reason=why, at=self._wall()))
+
+    def hold(self, alias: Alias, version: VersionId, why: str) -> None:
+        """Implements `HoldRecords`, by a cap of 0."""
+        target = CapTarget(version.model, alias, version.number)
+        self.cap([target], 0, by=PREFLIGHT, reason=why[:LONGEST_REASON], alert=PREFLIGHT)
 
     def passed(self, version: VersionId, why: str) -> None:
         """Implements `PassageRecords`."""

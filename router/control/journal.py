@@ -12,6 +12,7 @@ from router.core.gate_events import GateNotPassed, GatePassed
 from router.core.ids import VersionId
 from router.core.journal import BEGINNING, MOST_TABLES, RESUMED, Entry, digest_of, encode, routes_to_json
 from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet, MoveExplained
+from router.core.preflight_events import PreflightEnded
 from router.core.redaction import redact_credentials
 from router.core.routing import ModelRoutes, RoutingTable
 
@@ -330,7 +331,7 @@ def cause_of(event: events.Event, at: float) -> Cause | None:
             return _cause("out_of_service", at, model, alias=alias, version=version, successor=successor)
         case events.ServingFromCache(model, versions):
             return _cause("cache", at, model, versions={a: one.number for a, one in versions.items()})
-    return _of_judgement(event, at) or _of_gateway(event, at)
+    return _of_judgement(event, at) or _of_admission(event, at) or _of_gateway(event, at)
 
 
 def _of_judgement(event: events.Event, at: float) -> Cause | None:
@@ -346,12 +347,6 @@ def _of_judgement(event: events.Event, at: float) -> Cause | None:
             return _cause("capped", at, model, alias=alias, version=capped, share=share, by=by, why=why)
         case CapLifted(model, alias, capped, by, why):
             return _cause("cap_lifted", at, model, alias=alias, version=capped, by=by, why=why)
-        case GatePassed(model, alias, version, why, override):
-            words = {"why": why, "override": override}
-            return _cause("gate_passed", at, model, alias=alias, version=version, **words)
-        case GateNotPassed(model, alias, version, objections, why, held):
-            words = {"why": why, "objections": list(objections), "held": held}
-            return _cause("gate_not_passed", at, model, alias=alias, version=version, **words)
         case events.PinsChanged(model, count, digest):
             return _cause("pins", at, model, count=count, digest=digest)
         case BreakGlassOn(why):
@@ -361,6 +356,21 @@ def _of_judgement(event: events.Event, at: float) -> Cause | None:
         case events.VerdictChanged(model, alias, version, production, before, verdict, why):
             words = {"before": before, "verdict": verdict, "why": why}
             return _cause("verdict", at, model, alias=alias, version=version, production=production, **words)
+    return None
+
+
+def _of_admission(event: events.Event, at: float) -> Cause | None:
+    match event:
+        case GatePassed(model, alias, version, why, override):
+            words = {"why": why, "override": override}
+            return _cause("gate_passed", at, model, alias=alias, version=version, **words)
+        case GateNotPassed(model, alias, version, objections, why, held):
+            words = {"why": why, "objections": list(objections), "held": held}
+            return _cause("gate_not_passed", at, model, alias=alias, version=version, **words)
+        case PreflightEnded(model, aliases, version, report, held):
+            of = aliases[0] if aliases else None
+            words = {"verdict": str(report.verdict), "why": report.why, "held": held}
+            return _cause("preflight", at, model, alias=of, version=version, **words)
     return None
 
 

@@ -164,6 +164,7 @@ class Status:
             },
             "verdicts": verdicts(self.analysis, manager.model),
             "caps": self.caps.of_model(manager.model),
+            "preflight": manager.preflight.kept_to_json(),
             "warnings": minute.warnings(),
         }
         if manager.polled and PRODUCTION not in manager.aspired:
@@ -171,7 +172,7 @@ class Status:
             document["warnings"].append(
                 f"the registry names no version as {name}, which is this model's production"
             )
-        document["warnings"] += manager.gate_holds.warnings()
+        document["warnings"] += [*manager.gate_holds.warnings(), *manager.preflight.warnings()]
         for alias in sorted(manager.out_of_service):
             document["warnings"].append(
                 f"{alias} is being replaced in turn: nothing answers for it until a version is loaded"
@@ -227,6 +228,7 @@ class Status:
             "cost": self._cost(harness, pool),
             "worker_ends": self.worker_exits.of(harness.version),
             "breaker": _breaker(manager, harness),
+            "preflight": manager.preflight.to_json(harness.version),
         }
 
     def _cost(self, harness: Harness, pool: Pool | None) -> dict[str, Any] | None:

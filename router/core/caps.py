@@ -32,6 +32,8 @@ MOST_BYTES = 16 << 20
 """Of such a document, which takes less however long its texts are."""
 MOST_COUNTER = 2**53 - 1
 """Of a record. A target whose counter is there can be capped, and never be resumed."""
+PREFLIGHT = "pre-flight"
+"""Who holds a version that failed it, and what stands for the alert in that record: it acts once, too."""
 _LONGEST_NAME = 256
 _LATEST = 253_402_300_799.0  # the last second of the year 9999
 _BREAKER = "breaker of "
@@ -86,6 +88,11 @@ class CapRecord:
     alert: str = ""
     """Which alert last set the cap, also after it was lifted; empty where none did. An alert is repeated as
     long as it fires, to any gateway, and acts once."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether it leaves nothing to a version that failed its pre-flight."""
+        return self.share == 0 and self.alert == PREFLIGHT
 
     @property
     def precedence(self) -> tuple[int, int, float, str, str, str]:

@@ -10,6 +10,7 @@ from router.core.ids import Alias, VersionId
 from router.core.lever_events import OfLevers
 from router.core.outbound_events import OfOutbound
 from router.core.outcomes import CutReason, FallbackReason, Fault, FaultKind, Outcome, RefusalReason
+from router.core.preflight_events import OfPreflight
 from router.core.routing import ModelRoutes, Reason
 from router.core.scores import OutputCounts, OutputSpec
 from router.core.split import Split
@@ -585,7 +586,7 @@ _Others = (
     | TickFailed
     | LoopRecovered
 )
-_Elsewhere = OfEnvironments | OfGate | OfLevers | OfOutbound | OfState
+_Elsewhere = OfEnvironments | OfGate | OfLevers | OfOutbound | OfPreflight | OfState
 Event = _OfRequests | _OfAliases | _OfVersions | _OfCache | _Others | _Elsewhere
 
 

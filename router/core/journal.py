@@ -38,8 +38,9 @@ class Entry:
     """Host and process, such as `gw-1:4711`: those that write to one chain follow each other."""
     cause: str
     """One of: start, stop, configuration, alias_moved, explained, bound, unbound, out_of_service,
-    breaker_opened, breaker_closed, capped, cap_lifted, gate_passed, gate_not_passed, break_glass_on,
-    break_glass_off, pins, lock_taken, catch_up, clock, registry, cache, verdict, changed, folded."""
+    breaker_opened, breaker_closed, capped, cap_lifted, gate_passed, gate_not_passed, preflight,
+    break_glass_on, break_glass_off, pins, lock_taken, catch_up, clock, registry, cache, verdict, changed,
+    folded."""
     details: Mapping[str, Any] = field(default_factory=dict)
     """JSON-able, by cause: who, why, from, to, alias, version, digest. No key, payload or credential.
 

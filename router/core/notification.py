@@ -16,6 +16,8 @@ from router.core import events
 from router.core.gate_events import GateNotPassed, GatePassed
 from router.core.ids import Alias, VersionId
 from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet
+from router.core.preflight import PreflightVerdict
+from router.core.preflight_events import PreflightEnded
 from router.core.redaction import redact
 
 NotificationKind = Literal[
@@ -29,6 +31,7 @@ NotificationKind = Literal[
     "rollback_ready_lost",
     "gate_not_passed",
     "gate_passed",
+    "preflight_failed",
 ]
 KINDS: tuple[NotificationKind, ...] = get_args(NotificationKind)
 _BREAK_GLASS = "break-glass"
@@ -88,6 +91,7 @@ class NotificationBuilder:
             events.RollbackReadyLost: _rollback_ready_lost,
             GateNotPassed: _gate_not_passed,
             GatePassed: _gate_passed,
+            PreflightEnded: _preflight_failed,
         }
 
     def notifications(self, event: events.Event, at: float) -> list[Notification]:
@@ -302,6 +306,27 @@ def _gate_passed(event: GatePassed) -> _Change | None:
             "why": why,
         },
         (event.override,),
+    )
+
+
+def _preflight_failed(event: PreflightEnded) -> _Change | None:
+    """None for any other end."""
+    report = event.report
+    if report.verdict is not PreflightVerdict.FAIL:
+        return None
+    done = "is held at 0 until it is resumed" if event.held else "is served all the same"
+    named = " and ".join(event.aliases)
+    return _Change(
+        "preflight_failed",
+        f"{event.model} {named} v{event.version.number} failed its pre-flight and {done}: {report.why}",
+        {
+            **_subject(event.model, event.aliases[0] if event.aliases else None, event.version),
+            "aliases": list(event.aliases),
+            "production": report.production,
+            "held": event.held,
+            "why": report.why,
+        },
+        (report.production,),
     )
 
 

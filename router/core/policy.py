@@ -92,13 +92,17 @@ class Snapshot:
     """Of versions that are LOADING in turn, and whose files are here."""
     kept: VersionId | None = None
     """Stays while it is READY, though no alias asks for it. Nothing is loaded for it, or waits for it."""
+    held_back: frozenset[VersionId] = frozenset()
+    """Versions that no alias but production may be bound to yet."""
 
     @property
     def making_way(self) -> frozenset[VersionId]:
         """Bound versions that end, or have ended, so that those which replace them can be loaded."""
         if not self.in_turn:
             return frozenset()
-        replaced = {alias for alias, version in self.aspired.items() if version in self.turns}
+        here = {version for version in self.held_back if self.states.get(version) is State.READY}
+        in_place = self.turns.keys() | here
+        replaced = {alias for alias, version in self.aspired.items() if version in in_place}
         kept = (version for alias, version in self.bound.items() if alias not in replaced)
         return frozenset(self.bound.values()).difference(self.aspired.values(), kept)
 
@@ -106,9 +110,9 @@ class Snapshot:
 def next_action(snapshot: Snapshot) -> Action | None:
     """The one next action, or None at the fixed point (or while what was started is still under way).
 
-    Order: bind what is ready; unbind an alias nobody asks for, but never production, of which silence is a
-    fault and not a wish; unload what is neither bound nor aspired, unless it is READY and kept; load what is
-    aspired or bound, and new.
+    Order: bind what is ready, and is not held back, as nothing is from production; unbind an alias nobody
+    asks for, but never production, of which silence is a fault and not a wish; unload what is neither bound
+    nor aspired, unless it is READY and kept; load what is aspired or bound, and new.
 
     In turn, what is replaced stays bound and is unloaded as soon as the files of the next version are here;
     that one begins when all that was let go has ended. If it does not load, what is bound is loaded again.
@@ -121,7 +125,8 @@ def _actions(snapshot: Snapshot) -> Iterator[Action]:
     # Production first: while it is not bound nothing is answered at all.
     wishes = sorted(aspired.items(), key=lambda wish: (wish[0] != PRODUCTION, wish[0]))
     for alias, version in wishes:
-        if bound.get(alias) != version and states.get(version) is State.READY:
+        may_bind = alias == PRODUCTION or version not in snapshot.held_back
+        if may_bind and bound.get(alias) != version and states.get(version) is State.READY:
             yield Bind(alias, version)
     for alias in sorted(bound):
         if alias not in aspired and alias != PRODUCTION:

@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import os
+import resource
 import signal
 from contextlib import suppress
 from dataclasses import dataclass
@@ -57,6 +58,17 @@ def become_subreaper() -> None:
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         # Some supervisors start their programs so; then the kernel throws exit statuses away.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def forbid_core_dumps() -> None:
+    """From now on neither this process nor those that it starts leave their memory behind when they crash.
+
+    The limit is one byte and not none: that is no file either, and by it alone the kernel also starts no
+    program such as systemd-coredump, to which limits do not apply otherwise.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    least = 1 if hard == resource.RLIM_INFINITY or hard >= 1 else 0
+    resource.setrlimit(resource.RLIMIT_CORE, (least, least))
 
 
 def kill_group(leader: int) -> None:

@@ -277,6 +277,9 @@ class VersionInfo(Struct, frozen=True):
     """How many further columns it has."""
     processor_seconds: Mapping[str, _ProcessorSeconds] = {}
     """Of a processor, in `load` and `warmup`."""
+    effects: _Text = ""
+    """Why a request may have effects elsewhere, so that none is to be repeated by the gateway; empty when
+    nothing says so."""
 
 
 # Loading
@@ -345,6 +348,7 @@ def version_info(header: Mapping[str, Any], asked: Sequence[OutputSpec] | None =
         return replace(
             info,
             note=_printable(info.note),
+            effects=_printable(info.effects),
             batching=replace(info.batching, why=_printable(info.batching.why)),
             mismatches=tuple(map(_printable, info.mismatches)),
             trait_columns=tuple(

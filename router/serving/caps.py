@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from router.core.caps import BreakGlass, CapRecord, Caps, CapTarget
+from router.core.caps import PREFLIGHT, BreakGlass, CapRecord, Caps, CapTarget
 from router.core.ids import CANARY, Alias, VersionId
 
 
@@ -26,6 +26,13 @@ class PassageRecords(Protocol):
         """It is to pass anew when it comes back; without effect where nothing says that it passed."""
 
 
+class HoldRecords(Protocol):
+    """Holds what failed its pre-flight, beyond this process and for other gateways."""
+
+    def hold(self, alias: Alias, version: VersionId, why: str) -> None:
+        """`version` gets nothing under `alias` until an operator resumes it."""
+
+
 def passage_of(version: VersionId) -> CapTarget:
     """What the record is of that says that `version` has passed the gate."""
     return CapTarget(version.model, CANARY, version.number, passage=True)
@@ -47,6 +54,9 @@ class CapsInForce:
         self.passages: PassageRecords | None = None
         """None: nothing is kept of what passed the gate."""
 
+        self.holds: HoldRecords | None = None
+        """None: nothing is held."""
+
     def share_of(self, model: str, alias: Alias, version: int) -> int | None:
         """Buckets, of 100 000, that `version` keeps under `alias`, which is not production; None without a
         cap."""
@@ -55,6 +65,21 @@ class CapsInForce:
     def breaker_record(self, alias: Alias, version: VersionId) -> CapRecord | None:
         """The newest word on the breaker of `version` under `alias`; None where nothing is known of it."""
         return self.caps.records.get(CapTarget(version.model, alias, version.number, breaker=True))
+
+    def hold(self, alias: Alias, version: VersionId, why: str) -> None:
+        """As `HoldRecords.hold`."""
+        if self.holds is not None:
+            self.holds.hold(alias, version, why)
+
+    def is_held(self, alias: Alias, version: VersionId) -> bool:
+        """Whether `version` failed its pre-flight for `alias`, here or elsewhere, and was not resumed."""
+        record = self.caps.records.get(CapTarget(version.model, alias, version.number))
+        return record is not None and record.holds
+
+    def was_resumed(self, alias: Alias, version: VersionId) -> bool:
+        """Whether an operator has resumed `version` since it last failed its pre-flight: that acts once."""
+        record = self.caps.records.get(CapTarget(version.model, alias, version.number))
+        return record is not None and record.alert == PREFLIGHT and record.share is None
 
     def has_passed(self, version: VersionId) -> bool:
         """Whether `version` has passed the gate by a record, and has served since."""

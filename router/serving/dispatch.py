@@ -259,6 +259,9 @@ class Dispatcher:
                 length_varies = self._length_is_free(manager, assigned.version)
                 result, pending = await self._ask(manager, assigned, query, deadline, caller)
                 took = self._loop.time() - arrived
+                kept = manager.preflight.kept
+                if kept is not None and isinstance(result, Answer) and _is_of_users(assigned):
+                    kept.offer(query, result)
                 return self._unaided(manager, assigned, result, pending, took, length_varies=length_varies)
             canary_deadline = min(deadline, arrived + self.canary_timeout(model))
             # Whoever is pinned to a canary was chosen by hand: a tester's odd requests take no share away.
@@ -448,6 +451,15 @@ class Dispatcher:
         if (timeout := self._timeouts.get(model)) is None:
             timeout = self._timeouts[model] = AdaptiveTimeout()
         return timeout
+
+
+def _is_of_users(assigned: Assignment) -> bool:
+    """Whether production answers a request that nobody addressed to it."""
+    return (
+        assigned.alias == PRODUCTION
+        and assigned.reason is not Reason.DIRECT
+        and assigned.reason is not _PINNED
+    )
 
 
 def _gone() -> CallerGone:

@@ -23,6 +23,7 @@ from router.protocol.messages import VersionInfo
 from router.serving.breakers import Breakers
 from router.serving.gate_holds import GateHolds
 from router.serving.harness import Harness, VersionDependencies
+from router.serving.preflight import Preflight
 from router.serving.previous import PreviousProduction
 from router.settings import ModelSettings
 
@@ -90,6 +91,8 @@ class ModelManager:
         self._expecting = ExitStack()
         """Until the registry was asked, a load of production is to be expected."""
         self._expecting.enter_context(dependencies.gate.fetching(_UnnamedProduction(), named=False))
+        self.preflight = Preflight(model, self, dependencies.recorder, dependencies.caps)
+        """Holds back, and holds, what fails the last requests before it gets a user."""
         self._publish_routes()
 
     @property
@@ -209,6 +212,7 @@ class ModelManager:
         former, self.settings = self.settings, settings
         if former.split != settings.split:
             self.breakers.reset(self._bound, "the split changed")
+        self.preflight.apply_settings()
         self._publish_routes()
         if former != settings:
             for harness in self.harnesses.values():
@@ -238,12 +242,17 @@ class ModelManager:
             return  # a change made by an action is seen by the loop that is already running
         self._reconciling = True
         try:
-            while (action := next_action(self._snapshot())) is not None:
-                self._start(action)
+            self._settle()
+            while self.preflight.settle():
+                self._settle()
         finally:
             self._reconciling = False
         self.previous.settle()
         self._dependencies.gate.look()  # what a load is for may have changed
+
+    def _settle(self) -> None:
+        while (action := next_action(self._snapshot())) is not None:
+            self._start(action)
 
     def serving(self, version: VersionId) -> Harness:
         """The harness of a bound version. Raises NotReady when it is gone, or makes way for the next one."""
@@ -314,6 +323,7 @@ class ModelManager:
         self._closed = True
         self._expecting.close()
         self.previous.close()
+        self.preflight.close()
         versions = set(self.harnesses)
         loading = [h for h in self.harnesses.values() if not h.loaded]
         await asyncio.gather(*(harness.close(0.0) for harness in loading))
@@ -327,6 +337,7 @@ class ModelManager:
         self._closed = True
         self._expecting.close()
         self.previous.close()
+        self.preflight.close()
         harnesses = (*self.harnesses.values(), *self._superseded)
         await asyncio.gather(*(harness.close(grace_seconds) for harness in harnesses))
 
@@ -338,7 +349,15 @@ class ModelManager:
             for version, harness in self.harnesses.items()
             if (turn := harness.turn) is not None
         }
-        return Snapshot(self._aspired, self._bound, states, self.settings.in_turn, turns, self.previous.kept)
+        return Snapshot(
+            self._aspired,
+            self._bound,
+            states,
+            self.settings.in_turn,
+            turns,
+            self.previous.kept,
+            self.preflight.held_back,
+        )
 
     def _start(self, action: Action) -> None:
         match action:
@@ -427,7 +446,7 @@ class ModelManager:
                 aspired=frozenset(self._aspired),
                 broken=self.breakers.broken,
                 capped=self._capped(),
-                gated=self.gate_holds.held,
+                gated=self.gate_holds.held | self.preflight.held,
                 pins=settings.pins.compiled(settings.salt),
             )
         )

@@ -95,6 +95,9 @@ class ServerSettings(BaseModel):
     taken as a whole, a client has to take 64 KiB in each such period, or it is cut off."""
     unsent_answers_mib: Annotated[int, Field(ge=1, le=1_048_576), HOT] = 512
     """Answers above 64 KiB that wait for their clients, in MiB in all; beyond it the slowest are cut off."""
+    core_dumps: Annotated[bool, COLD] = False
+    """Whether the system may write the memory of a gateway, or of a version, to disk when that crashes:
+    requests and credentials are in it."""
     drain_seconds: Annotated[Seconds, HOT] = 15.0
     """From SIGTERM to the exit; what still runs shortly before its end is answered 503."""
     min_drain_seconds: Annotated[SecondsOrNone, HOT] = 8.0

@@ -46,6 +46,7 @@ from router.settings.mappings import (
     check_pinned_roles,
     complete_aliases,
 )
+from router.settings.preflight import PreflightSettings
 from router.settings.scores import ScoreSettings, ScoresField
 
 _DEEPEST = 20
@@ -221,6 +222,9 @@ class ModelSettings(BaseModel):
     gate: Annotated[GateSettings, SECTION, HOT] = Field(default_factory=GateSettings)
     """What a version has to pass before it gets traffic as a canary, and whether one that did not is reported
     as production. It never stands in the way of a start or of a rollback."""
+    preflight: Annotated[PreflightSettings | None, HOT] = None
+    """The last requests, kept in memory only, are passed over a version before it gets its first user as a
+    canary; never over production. null: nothing is kept, and nothing passed over. {}: as the defaults say."""
     fallback: Annotated[
         bool, PlainValidator(_fallback), WithJsonSchema({"enum": ["production", "none"]}), HOT
     ] = Field(default=True, json_schema_extra={"default": "production"})

@@ -11,7 +11,8 @@ from typing import Any
 
 import mlflow.pyfunc
 from mlflow.environment_variables import _MLFLOW_IS_IN_SERVING_ENVIRONMENT as SERVING
-from mlflow.pyfunc import PyFuncModel
+from mlflow.models import Model
+from mlflow.pyfunc import TASK, PyFuncModel
 
 from router.errors import LoadFailed
 from router.processes.child_logging import log_event
@@ -39,6 +40,8 @@ from router.worker.v2.request import contract_of, warm_outputs, with_outputs
 
 _ERROR_CHARACTERS = 500
 _PYFUNC = mlflow.pyfunc.FLAVOR_NAME
+_AGENTS = "agent/"
+"""How the tasks of agents begin, in MLflow's metadata."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +129,22 @@ def load_version(spec: LoadSpec, note: str = "", on_loaded: Callable[[], None] =
         suggested_scores=chosen.suggested,
         trait_columns=traits.columns,
         columns_left_out=traits.left_out,
+        effects=_effects(metadata),
     )
     trial = None if batching else BatchingTrial(scorer.predictions, spec.rtol, scorer.decoder.table)
     return Loaded(scorer, info, trial, None if metadata.env_vars else SharingCheck(scorer, spec.rtol))
+
+
+def _effects(metadata: Model) -> str:
+    """Why a request may act, or be billed, elsewhere; empty when nothing in the MLmodel says so."""
+    if metadata.env_vars:
+        return (
+            f"it used variables of the environment when it was logged: {', '.join(metadata.env_vars)[:200]}"
+        )
+    task = (metadata.metadata or {}).get(TASK)
+    if isinstance(task, str) and task.startswith(_AGENTS):
+        return f"it is an agent, by its task {task[:100]}"
+    return "it names resources that it uses" if metadata.resources else ""
 
 
 def _wrote(spec: LoadSpec, before: FileStates) -> str:

@@ -94,6 +94,7 @@ def test_every_fact_that_is_no_request_has_a_line() -> None:
         "cap lifted",
         "not passed the gate, so held at 0",
         "passed the gate",
+        "pre-flight failed, so held at 0",
         "pins changed",
         "break-glass, every canary is off",
         "break-glass is over",

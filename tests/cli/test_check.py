@@ -27,7 +27,7 @@ class World:
     def __init__(self, cache: str = "/cache") -> None:
         self.source = self.fetcher = self.loader = self.gate_source = self
         self.environments: Any = None
-        self.cache = cache
+        self.cache, self.effects = cache, ""
         self.specs: list[LoadSpec] = []
 
     async def poll(self, model: str, aliases: Mapping[str, str]) -> Mapping[str, VersionId]:
@@ -40,7 +40,7 @@ class World:
     async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> Any:
         assert deadline_seconds == 33.0
         self.specs.append(spec)
-        info = VersionInfo("", "sklearn", False, False, {"load": 0.1}, ())
+        info = VersionInfo("", "sklearn", False, False, {"load": 0.1}, (), effects=self.effects)
 
         async def close() -> None: ...
 
@@ -126,6 +126,23 @@ def test_what_the_gate_says_is_shown_and_keeps_nobody_from_starting(opens: Opens
     # Of production a record may have any age: this one is of 1970.
     assert "     the gate: passed at 1970-01-01T00:00:00Z, by ci" in lines
     assert "     the gate: not passed: the registry: connection refused" in lines
+
+
+def test_a_version_that_pre_flights_leave_out_is_named(opens: Opens, tmp_path: Path) -> None:
+    path = tmp_path / "router.yaml"
+    path.write_text(
+        "registry: {download_timeout_seconds: 33}\n"
+        "models:\n"
+        "  m: {split: {production: 95, canary: 5}, preflight: {}}\n"
+    )
+    world = World()
+    world.effects = "it is an agent"
+    opens(world)
+
+    done = CliRunner().invoke(root, ["check", "m", "-c", str(path)])
+
+    assert done.exit_code == 0, done.output
+    assert done.stdout.count("     left out of pre-flights: it is an agent\n") == 2
 
 
 def test_an_environment_of_its_own_is_built_and_shown_and_a_refusal_is_named(

@@ -23,7 +23,8 @@ from router.core.gate_events import GateNotPassed, GatePassed
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet
 from router.core.notification import KINDS, SAME_CHANGE_SECONDS, Notification, NotificationBuilder
-from tests.support.sample_events import one_of_each
+from router.core.preflight_events import PreflightEnded
+from tests.support.sample_events import PREFLIGHT_FAILED, one_of_each
 
 AT = 1_700_000_000.0
 V7, V8 = VersionId("sentiment", 7), VersionId("sentiment", 8)
@@ -46,6 +47,7 @@ def notified(*events: Event, at: float = AT) -> list[Notification]:
     return [one for event in events for one in builder.notifications(event, at)]
 
 
+PREFLIGHT_WHY = PREFLIGHT_FAILED.why
 WORTH = [
     (
         bound(V7, V8),
@@ -114,6 +116,11 @@ WORTH = [
         GatePassed("sentiment", CANARY, V8, "let through by anna: haste", override=True, after_all=False),
         "gate_passed",
         "sentiment canary v8 is let through without having passed the gate: let through by anna: haste",
+    ),
+    (
+        PreflightEnded("sentiment", (CANARY,), V8, PREFLIGHT_FAILED, held=True),
+        "preflight_failed",
+        f"sentiment canary v8 failed its pre-flight and is held at 0 until it is resumed: {PREFLIGHT_WHY}",
     ),
     (BreakGlassOn("SIGUSR2"), "cap_set", "every canary is off: SIGUSR2"),
     (BreakGlassOff("bob: all is well"), "cap_lifted", "canaries are no longer off: bob: all is well"),
@@ -198,7 +205,7 @@ def test_of_every_kind_of_fact_only_these_are_notified() -> None:
     assert kinds == [
         *("alias_bound", "alias_bound", "breaker_opened"),
         *("cap_set", "cap_lifted"),  # of one version
-        *("gate_not_passed", "gate_passed"),
+        *("gate_not_passed", "gate_passed", "preflight_failed"),
         *("cap_set", "cap_lifted"),  # of every canary, by break-glass
         "rollback_ready_lost",
         *("load_failed", "load_failed"),  # for want of a column, then of an address

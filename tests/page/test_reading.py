@@ -379,6 +379,24 @@ def test_an_environment_of_a_versions_own_is_a_line_in_its_row(browser: Browser,
     assert browser.run(hint) == "scikit-learn 1.5.2, the gateway has 1.7.1"
 
 
+def test_how_a_pre_flight_ended_is_a_line_beside_the_version_with_its_figures(
+    browser: Browser, gateway: Canned
+) -> None:
+    gateway.state, gateway.compare = documents.state(), documents.compare()
+    found = {"verdict": "fail", "why": HOSTILE, "flips": 0.25, "mean_difference": None, "latency_ratio": 1.5}
+    gateway.state["models"]["sentiment"]["versions"]["2"]["preflight"] = found
+    browser.open(gateway.url)
+
+    shown(browser)
+    serves = browser.texts(".versions-table td:nth-child(3)")
+    assert [words.split("\n") for words in serves] == [["v1"], ["v2", "pre-flight: failed"]]
+    hint = browser.run("return document.querySelector('.versions-table .aside[title]').title")
+    assert (
+        hint
+        == f"{HOSTILE}\n25\N{NO-BREAK SPACE}% of the decisions flipped\npredicts take 1.5 times production's"
+    )
+
+
 def test_what_the_gate_says_is_a_line_beside_the_version(browser: Browser, gateway: Canned) -> None:
     gateway.state, gateway.compare = documents.state(), documents.compare()
     aliases = gateway.state["models"]["sentiment"]["aliases"]

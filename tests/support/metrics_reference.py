@@ -81,6 +81,7 @@ _EXCEPTIONS = {
     "evidence_horizon_timestamp_seconds": "while two versions are compared",
     "split_cap_ratio": "while what the alias serves is capped",
     "gate_passed": "while the gate is asked of the alias, and it serves",
+    "preflight_passed": "while the alias serves a version that passed or failed",
     "score": f"{_OF_VERSION}, where scores are counted; no sum and no count if a range begins below zero",
     "score_bin_total": f"{_OF_VERSION}, where scores are counted",
     "score_magnitude_total": f"{_OF_VERSION}, where scores are counted",

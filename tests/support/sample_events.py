@@ -66,6 +66,8 @@ from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet, MoveExplained
 from router.core.outbound_events import NotificationResult, NotificationTried, PeerFound, PeerLost
 from router.core.outcomes import CutReason
+from router.core.preflight import PreflightReport, PreflightVerdict
+from router.core.preflight_events import PreflightEnded
 from router.core.processor_time import PHASES as WORKER_PHASES
 from router.core.routing import ModelRoutes
 from router.core.scores import OutputCounts, OutputSpec, ScoreCounts, ScoreSpec
@@ -167,6 +169,11 @@ def environment_of(number: int = 8, **changes: Any) -> VersionEnvironment:
     return replace(about, **changes)
 
 
+PREFLIGHT_FAILED = PreflightReport(
+    PreflightVerdict.FAIL, "it alone failed 40 of 40 requests, and production alone 0", 7, 2.5, 40, 40
+)
+
+
 def one_of_each(model: str = "m") -> list[Event]:
     """Every kind of fact, in an order in which a gateway could report them."""
     production, canary, broken = VersionId(model, 7), VersionId(model, 8), VersionId(model, 9)
@@ -201,6 +208,7 @@ def one_of_each(model: str = "m") -> list[Event]:
         CapLifted(model, CANARY, None, "ann", "mended"),
         GateNotPassed(model, CANARY, canary, ("no_record",), "it has no tag canary_router.gate", held=True),
         GatePassed(model, CANARY, canary, "passed against v7", override=False, after_all=True),
+        PreflightEnded(model, (CANARY,), canary, PREFLIGHT_FAILED, held=True),
         PinsChanged(model, 3, "3f9c"),
         BreakGlassOn("SIGUSR2 came"),
         BreakGlassOff("ann: all is well"),
@@ -266,6 +274,7 @@ def live_of(*numbers: int, draining: int | None = None, model: str = "m") -> Liv
         versions,
         verdicts={(model, CANARY): LiveVerdict("pass", 1.8e9, 1.8e9, cost_ratio=1.02)},
         gates={(model, CANARY): True},
+        preflights={(model, CANARY): True},
         loop_lag_seconds=0.001,
     )
 

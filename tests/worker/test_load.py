@@ -132,6 +132,11 @@ def test_a_version_without_a_compiled_decoder_says_so(loaded: Get, name: str, no
     assert ("decoder" in said) is bool(note)
 
 
+def test_an_agent_may_act_elsewhere_and_a_version_of_numbers_does_not(loaded: Get) -> None:
+    assert loaded("agent").info.effects == "it is an agent, by its task agent/v1/responses"
+    assert loaded("signed").info.effects == ""
+
+
 def test_an_unknown_pandas_is_named_where_it_costs_the_decoder(
     versions: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

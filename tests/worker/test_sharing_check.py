@@ -164,6 +164,7 @@ def test_of_a_version_with_env_vars_no_request_is_predicted_twice(versions: Path
     assert (loaded.trial, loaded.check) == (None, None)
     assert not loaded.info.batching.merges
     assert "env_vars" in loaded.info.batching.why
+    assert loaded.info.effects == ("it used variables of the environment when it was logged: SOME_API_KEY")
 
 
 def more_than(rows: int) -> Callable[[Any], Any]:

@@ -17,6 +17,8 @@ from router.core.ids import PRODUCTION, VersionId
 from router.core.journal import log_fields
 from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet, MoveExplained
 from router.core.outbound_events import NotificationResult, NotificationTried, PeerFound, PeerLost
+from router.core.preflight import PreflightVerdict
+from router.core.preflight_events import PreflightEnded
 
 _JOURNAL = "router.journal"
 logging.getLogger(_JOURNAL).setLevel(logging.INFO)  # its own level: that of the configuration is the root's
@@ -106,6 +108,7 @@ def line_of(event: events.Event) -> Line | None:
     return (
         _line_of_cap(event)
         or _line_of_gate(event)
+        or _line_of_preflight(event)
         or _line_of_version(event)
         or _line_of_environment(event)
         or _line_of_gateway(event)
@@ -147,6 +150,18 @@ def _line_of_gate(event: events.Event) -> Line | None:
             if held:
                 return Line(logging.WARNING, "not passed the gate, so held at 0", values)
             return Line(logging.WARNING, "not passed the gate, and served all the same", values)
+    return None
+
+
+def _line_of_preflight(event: events.Event) -> Line | None:
+    match event:
+        case PreflightEnded(model, aliases, version, report, held):
+            values = {"model": model, "aliases": aliases, "version": version.number, **report.to_json()}
+            if report.verdict is not PreflightVerdict.FAIL:
+                return Line(logging.INFO, "pre-flight ended", values)
+            if held:
+                return Line(logging.WARNING, "pre-flight failed, so held at 0", values)
+            return Line(logging.WARNING, "pre-flight failed, and served all the same", values)
     return None
 
 

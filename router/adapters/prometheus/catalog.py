@@ -175,6 +175,11 @@ class Catalog(Store):
             "1 where what the alias serves has passed the gate, or has an override, 0 where not.",
             *_ALIAS,
         )
+        self.preflight_passed = gauge(
+            "preflight_passed",
+            "1 where what the alias serves passed its pre-flight, 0 where it failed.",
+            *_ALIAS,
+        )
         self.verdict = gauge(
             "verdict", "1 for what the comparison of an alias with production says now.", *_ALIAS, "verdict"
         )

@@ -105,6 +105,8 @@ class Live:
     """By the version that a rollback of its model goes back to, how soon it would serve; 0 to 2."""
     gates: Mapping[tuple[str, Alias], bool] = field(default_factory=dict)
     """By registered model, and alias of which the gate is asked, whether what it serves has passed."""
+    preflights: Mapping[tuple[str, Alias], bool] = field(default_factory=dict)
+    """By registered model and alias, whether what it serves passed its pre-flight."""
     verdicts: Mapping[tuple[str, Alias], LiveVerdict] = field(default_factory=dict)
     """By registered model, and alias but production."""
     loop_lag_seconds: float = 0.0
@@ -267,6 +269,7 @@ class PrometheusRecorder:
             catalog.model_ready,
             catalog.rollback_ready,
             catalog.gate_passed,
+            catalog.preflight_passed,
             catalog.score_psi,
             catalog.score_ks,
             catalog.verdict,
@@ -313,6 +316,9 @@ class PrometheusRecorder:
         for (model, alias), passed in live.gates.items():
             if model in self._models:
                 catalog.gate_passed.series(model, alias).value = int(passed)
+        for (model, alias), passed in live.preflights.items():
+            if model in self._models:
+                catalog.preflight_passed.series(model, alias).value = int(passed)
 
     def _show_comparison(self, live: Live) -> None:
         catalog = self._catalog

@@ -17,7 +17,7 @@ from router.serving.pool.admission import Admission
 from router.serving.pool.request_queue import BatchWindow, PendingRequest, RequestQueue
 from router.serving.pool.supply import WorkerSupply
 from router.serving.pool.upkeep import IdleRepeats, MemoryRecycler, SurgeScaler
-from router.serving.pool.worker_slot import CRASHES, BatchResult, WorkerSlot
+from router.serving.pool.worker_slot import CRASHES, BatchResult, LoneRequest, WorkerSlot
 from router.serving.ports import Loader, PoolSettings, WorkerHandle
 
 
@@ -168,6 +168,21 @@ class Pool:
         self._idle.clear()
         self._window.schedule(more_expected=self.admission.last_requests > 1)
         return request
+
+    def ask_idle(self, query: Query) -> LoneRequest | None:
+        """Ask a worker that has nothing to do, for nobody: neither lease nor count comes of it.
+
+        A request that comes meanwhile waits for this predict at most, and for none where another worker is
+        free. None while requests wait, or no worker is idle.
+        """
+        if self._closed or self.queue:
+            return None
+        idle = next((slot for slot in self.slots if slot.has_room(isolated=True)), None)
+        return idle.ask(query) if idle is not None else None
+
+    def growth(self) -> int:
+        """Bytes that a worker has grown by since it was READY; of several, the one that grew most."""
+        return max((slot.growth() for slot in self.slots), default=0)
 
     async def drain(self, seconds: float) -> bool:
         """Wait until no request is queued or running, `seconds` at most; False when that was not enough.

@@ -12,7 +12,7 @@ from router.core.events import Predicted
 from router.core.ids import VersionId
 from router.core.memory import Resident
 from router.errors import DeadlineExceeded, RequestRefused, WorkerDied
-from router.protocol.messages import Answer
+from router.protocol.messages import Answer, Query
 from router.serving.pool.request_queue import PendingRequest
 from router.serving.ports import WorkerHandle
 
@@ -91,6 +91,8 @@ class _Batch:
     worker: WorkerHandle
     worker_number: int = 0
     """Its number at its worker."""
+    lone_answer: asyncio.Future[Answer] | None = None
+    """Of a request that the gateway asks by itself; there is no other one then."""
 
     def live(self) -> list[PendingRequest]:
         return [request for request in self.requests.values() if request is not None]
@@ -134,6 +136,19 @@ class BatchResult:
             scores=next((answer.scores for answer in self.answers if answer.scores), ()),
             processor_seconds=self.answers[0].processor_seconds,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class LoneRequest:
+    """A request that the gateway asks by itself, of a worker that does nothing else meanwhile."""
+
+    answer: asyncio.Future[Answer]
+    """Raises WorkerDied when the worker ended, for whatever reason."""
+    slot: "WorkerSlot"
+
+    def end(self) -> None:
+        """It takes too long: end the worker, as for any predict that does."""
+        self.slot.end("predict_timeout")
 
 
 class WorkerSlot:
@@ -207,6 +222,16 @@ class WorkerSlot:
         batch = self._begin({0: None}, isolated=True)
         self.worker.repeat(partial(self._repeated, batch))
 
+    def ask(self, query: Query) -> LoneRequest:
+        """Have the worker, which is idle, answer `query` for nobody's request: it is counted nowhere.
+
+        As a repeat, it is a batch of its own, and its time is limited.
+        """
+        batch = self._begin({0: None}, isolated=True)
+        batch.lone_answer = self._loop.create_future()
+        batch.worker_number = self.worker.submit([query], partial(self._take_lone, batch))
+        return LoneRequest(batch.lone_answer, self)
+
     def rearm(self) -> None:
         """`predict_timeout_seconds` may have changed: it holds for what runs already, too; idempotent."""
         self._stop_watching()
@@ -239,6 +264,9 @@ class WorkerSlot:
     def detach(self) -> list[PendingRequest]:
         """Stop watching and hand out what is unanswered."""
         unanswered = [request for batch in self._batches for request in batch.live()]
+        for batch in self._batches:
+            if batch.lone_answer is not None and not batch.lone_answer.done():
+                batch.lone_answer.set_exception(WorkerDied("the worker ended while it ran this request"))
         self._batches = []
         self._stop_watching()
         return unanswered
@@ -301,6 +329,11 @@ class WorkerSlot:
         self._batches.remove(batch)
         if self._retiring and not self._batches:
             self._close()
+
+    def _take_lone(self, batch: _Batch, places: Sequence[int], answers: Sequence[Answer]) -> None:
+        if batch.lone_answer is not None and not batch.lone_answer.done():
+            batch.lone_answer.set_result(answers[0])
+        self._take(batch, places, answers)
 
     def _take(self, batch: _Batch, places: Sequence[int], answers: Sequence[Answer]) -> None:
         if batch not in self._batches:

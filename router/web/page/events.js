@@ -47,6 +47,8 @@ const SENTENCES = {
   BreakGlassOff: (e) => [GOOD, `Break-glass is over. ${e.why}`],
   GatePassed: (e) => [e.override ? TROUBLE : GOOD, [e.override ? "Let through without having passed the gate: " : "Passed the gate: ", named(e.alias), ` ${version(e.version)}; ${e.by_what}`]],
   GateNotPassed: (e) => [TROUBLE, [named(e.alias), ` ${version(e.version)} has not passed the gate and is ${e.held ? "held at 0" : "served all the same"}: ${e.why}`]],
+  PreflightEnded: (e) => [{ pass: GOOD, fail: TROUBLE }[e.report?.verdict] ?? QUIET,
+    [`Pre-flight of ${version(e.version)}: ${preflightVerdict(e.report?.verdict)}${e.held ? ", held at 0" : ""}; ${e.report?.why}`]],
   MoveExplained: (e) => [CHANGE, `${e.by} moves aliases in the registry: ${e.why}`],
   StateNotDurable: (e) => [TROUBLE, `Caps and journal are not durable: ${e.reason}`],
   StateDurable: () => [GOOD, "Caps and journal are durable again"],

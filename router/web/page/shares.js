@@ -67,6 +67,7 @@ function swatch(role) {
     svg("rect", { class: `arm ${tone(role)}`, x: 1, y: 1, width: 16, height: 10 }));
 }
 
+const PREFLIGHT_WORDS = { pass: "passed", fail: "failed", not_enough_data: "not enough data", left_out: "left out", under_way: "under way" };
 const GATE_WORDS = { passed: "passed", overridden: "let through by an override", held: "not passed, held at 0", not_passed: "not passed", not_judged: "not read yet" };
 
 /** Aliases and the versions behind them, and versions that are on their way in or out. */
@@ -75,7 +76,7 @@ function versionsTable(entry, now) {
   const bound = Object.values(entry.aliases ?? {}).map((alias) => alias.bound);
   const others = Object.entries(entry.versions ?? {}).filter(([number]) => !bound.includes(Number(number)));
   const more = others.map(([number, one]) =>
-    [el("span", null, "no alias"), DASH, [version(Number(number)), environmentWords(one)], stateWords(one), workerWords(one), DASH]);
+    [el("span", null, "no alias"), DASH, [version(Number(number)), environmentWords(one), preflightWords(one)], stateWords(one), workerWords(one), DASH]);
   return el("section", { class: "card versions" },
     el("h3", null, "Versions"),
     table("Aliases and the versions that serve them", ["Alias", "In registry", "Serves", "State", "Workers", "Since"],
@@ -88,7 +89,7 @@ function aliasRow(role, alias, entry, now) {
   return [
     [swatch(role), " ", named(role), called],
     isNumber(alias.aspired) ? version(alias.aspired) : "none",
-    [el("strong", null, isNumber(alias.bound) ? version(alias.bound) : "nothing"), environmentWords(one), gateWords(alias.gate)],
+    [el("strong", null, isNumber(alias.bound) ? version(alias.bound) : "nothing"), environmentWords(one), gateWords(alias.gate), preflightWords(one)],
     alias.stale ? mark("stale: the registry no longer names it")
       : alias.pending ? [mark("pending"), one && `, ${stateWords(one)}`] : stateWords(one),
     workerWords(one),
@@ -107,6 +108,20 @@ function environmentWords(one) {
   if (!built) return null;
   const more = [...(built.differs ?? []), built.note].filter(Boolean).join("\n");
   return [" ", el("span", { class: "aside line", title: more || null }, `own Python ${built.python}, pins ${String(built.pins).slice(0, 8)}`)];
+}
+
+function preflightVerdict(verdict) {
+  return own(PREFLIGHT_WORDS, verdict) ?? String(verdict);
+}
+
+/** How a version answered the last requests before it was bound; null where it was not asked any. */
+function preflightWords(one) {
+  const found = one?.preflight;
+  if (!found) return null;
+  const figures = [found.why, isNumber(found.flips) && `${percent(found.flips)} of the decisions flipped`,
+    isNumber(found.mean_difference) && `scores differ by ${found.mean_difference} on the average`,
+    isNumber(found.latency_ratio) && `predicts take ${found.latency_ratio} times production's`].filter(Boolean);
+  return [" ", el("span", { class: "aside line", title: figures.join("\n") || null }, `pre-flight: ${preflightVerdict(found.verdict)}`)];
 }
 
 /** What the gate says of what an alias serves; null where it is not asked. */
