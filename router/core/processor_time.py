@@ -1,10 +1,11 @@
 """Processor time of the processes that hold a version, by what they did with it. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-PHASES = ("load", "warmup", "predict", "other")
-"""Loading; warming up; inside the version's predict; and all else: reading requests, writing answers,
-repeated predicts that show whether requests may share them, and threads of the version's own."""
+PHASES = ("load", "warmup", "predict", "preflight", "other")
+"""Loading; warming up; inside the version's predict, for callers and for a pre-flight; and all else: reading
+requests, writing answers, repeated predicts that show whether requests may share them, and threads of the
+version's own."""
 
 
 @dataclass(slots=True)
@@ -18,19 +19,29 @@ class ProcessorTime:
     load: float = 0.0
     warmup: float = 0.0
     predict: float = 0.0
+    preflight: float = 0.0
     other: float = 0.0
+    _predict_before: float = field(default=0.0, init=False, repr=False, compare=False)
+    """`predict` without the last one."""
 
     def add(self, one: "ProcessorTime") -> None:
         """Add what another process took."""
         self.load += one.load
         self.warmup += one.warmup
         self.predict += one.predict
+        self.preflight += one.preflight
         self.other += one.other
 
     def answered(self, predict: float, whole: float) -> None:
         """A predict took `predict`; `whole` is what its process took since it last answered."""
+        self._predict_before = self.predict
         self.predict += predict
         self.other += max(0.0, whole - predict)
+
+    def was_preflight(self, predict: float) -> None:
+        """The predict of `predict` seconds that was just counted was for nobody's request."""
+        self.predict = self._predict_before  # by a subtraction it might be less than it was
+        self.preflight += predict
 
     def by_phase(self) -> dict[str, float]:
         """In the order of `PHASES`."""

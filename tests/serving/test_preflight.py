@@ -134,6 +134,22 @@ async def test_it_ends_before_the_version_is_bound_and_counts_nowhere(gateway: G
     assert all(harness.pool.leases == 0 for harness in gateway.manager.harnesses.values())
 
 
+async def test_its_processor_time_is_counted_apart_from_that_of_requests(gateway: Gateway) -> None:
+    for version in (V1, V2):
+        gateway.world.says[version] = lambda _: replace(answer(0.3), processor_seconds=0.002)
+    await gateway.ask(50)
+    await gateway.have_canary()
+
+    spent = {
+        version: harness.pool.processor_time.by_phase()
+        for version, harness in gateway.manager.harnesses.items()
+    }
+    assert [(one["predict"], one["preflight"]) for one in (spent[V1], spent[V2])] == [
+        (pytest.approx(0.1), pytest.approx(0.1)),
+        (pytest.approx(0.0), pytest.approx(0.1)),
+    ]
+
+
 @pytest.mark.parametrize(
     ("says", "why"),
     [

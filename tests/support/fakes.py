@@ -124,7 +124,9 @@ class FakeWorker:
         """Answer the request that is there longest, by itself."""
         on_answers, place, query = self._unanswered.pop(0)
         self.grown_bytes = max(self.grown_bytes, self.world.grows_at_once) + self.world.leak
-        on_answers((place,), (self.world.answer(self.version, query),))
+        answer = self.world.answer(self.version, query)
+        self.processor_time.answered(answer.processor_seconds, answer.processor_seconds)
+        on_answers((place,), (answer,))
 
     def release_all(self) -> None:
         while self._unanswered and not self.exited.done():

@@ -333,6 +333,7 @@ class WorkerSlot:
     def _take_lone(self, batch: _Batch, places: Sequence[int], answers: Sequence[Answer]) -> None:
         if batch.lone_answer is not None and not batch.lone_answer.done():
             batch.lone_answer.set_result(answers[0])
+        self.worker.processor_time.was_preflight(answers[0].processor_seconds)
         self._take(batch, places, answers)
 
     def _take(self, batch: _Batch, places: Sequence[int], answers: Sequence[Answer]) -> None:
