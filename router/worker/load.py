@@ -138,10 +138,9 @@ def load_version(spec: LoadSpec, note: str = "", on_loaded: Callable[[], None] =
 def _effects(metadata: Model) -> str:
     """Why a request may act, or be billed, elsewhere; empty when nothing in the MLmodel says so."""
     if metadata.env_vars:
-        return (
-            f"it used variables of the environment when it was logged: {', '.join(metadata.env_vars)[:200]}"
-        )
-    task = (metadata.metadata or {}).get(TASK)
+        names = ", ".join(map(str, metadata.env_vars))
+        return f"it used variables of the environment when it was logged: {names[:200]}"
+    task = metadata.metadata.get(TASK) if isinstance(metadata.metadata, dict) else None
     if isinstance(task, str) and task.startswith(_AGENTS):
         return f"it is an agent, by its task {task[:100]}"
     return "it names resources that it uses" if metadata.resources else ""

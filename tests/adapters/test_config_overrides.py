@@ -51,6 +51,13 @@ def test_a_value_of_the_file_that_is_hidden_is_named(path: Path) -> None:
     assert loaded(path, {}).notices == ()
 
 
+def test_a_variable_is_true_or_false_where_the_key_wants_that(path: Path) -> None:
+    assert loaded(path, {"CANARY_ROUTER_SERVER__CORE_DUMPS": "true"}).settings.server.core_dumps
+    assert not loaded(path, {"CANARY_ROUTER_SERVER__CORE_DUMPS": "false"}).settings.server.core_dumps
+    with pytest.raises(ConfigRefused, match="must be true or false"):
+        loaded(path, {"CANARY_ROUTER_SERVER__CORE_DUMPS": "yes, please"})
+
+
 def test_a_variable_is_a_number_where_the_key_wants_one(path: Path) -> None:
     environ = {
         "CANARY_ROUTER_SERVER__BODY_LIMIT_MIB": "8",

@@ -219,7 +219,7 @@ def test_busy_keys_make_it_longer_and_at_last_endless() -> None:
         (25, {"traffic": HourOfTraffic()}, "no request with a key came in the last hour"),
         (25, {"routes": routes(bound={PRODUCTION: V1})}, "no version serves as canary"),
         (25, {"routes": routes(capped={CANARY: 10_000})}, "canary would be capped"),
-        (25, {"routes": routes(gated=frozenset({CANARY}))}, "the gate holds canary"),
+        (25, {"routes": routes(gated=frozenset({CANARY}))}, "the gate, or its pre-flight, holds canary"),
         (25, {"routes": routes(bound={})}, "no version serves as production"),
         (25, {"routes": routes(bound={PRODUCTION: V1, CANARY: V1})}, "both serve one version"),
         (0, {}, "canary would have no share in force"),
@@ -286,7 +286,7 @@ def test_a_cap_the_gate_and_an_open_breaker_are_said() -> None:
     }
     assert objections(10, routes=routes(capped={CANARY: 10_000})) == []
     assert planned(10, routes=routes(gated=frozenset({CANARY}))).against == {
-        Objection.GATED: "The gate holds the canary: production answers for it whatever its share."
+        Objection.GATED: "The gate, or its pre-flight, holds the canary: production has its share."
     }
     assert planned(10, routes=broken, breaker="25 of the last 50 failed").against == {
         Objection.BREAKER_OPEN: "Its breaker is open (25 of the last 50 failed). A changed share closes it."

@@ -179,9 +179,13 @@ def test_under_load_a_version_that_is_production_over_again_passes_200_of_200_an
 def test_a_start_is_as_fast_with_it_on_and_holds_nobody(
     registry: Registry, start: Callable[..., GatewayProcess]
 ) -> None:
-    """There is nothing to pass over a canary yet: it is bound as soon as it is READY."""
+    """There is nothing to pass over a canary yet: it is bound as soon as it is READY.
+
+    Beside it: with `core_dumps: true` the limit on core dumps stays as it was.
+    """
     registry.move("canary", 3)
-    gateway = start(ON)
+    gateway = start(ON, CANARY_ROUTER_SERVER__CORE_DUMPS="true")
+    assert psutil.Process(gateway.pid).rlimit(psutil.RLIMIT_CORE) == resource.getrlimit(resource.RLIMIT_CORE)
     gateway.wait_bound(3, "canary")
     looked = gateway.model()["versions"]["3"]["preflight"]
 

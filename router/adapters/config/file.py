@@ -359,9 +359,9 @@ def _with_model_config(text: str) -> Overrides:
 
 
 def _value(section: str, key: str, text: str) -> Any:
-    # A variable is text; it is a number only where the key wants one.
-    numeric = _SECTIONS[section].model_fields[key].annotation in (int, float)
-    return scalar(text) if numeric or text == "null" else text
+    # A variable is text; it is a number, or true or false, only where the key wants that.
+    typed = _SECTIONS[section].model_fields[key].annotation in (int, float, bool)
+    return scalar(text) if typed or text == "null" else text
 
 
 def sentences(error: ValidationError) -> Iterator[tuple[YamlPath, str]]:
