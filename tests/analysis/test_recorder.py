@@ -662,6 +662,7 @@ async def test_of_more_runs_than_others_take_those_that_began_first_are_judged_a
     monkeypatch.setattr(recorder, "MOST_RUNS", 1)
     third = Alias("challenger")
     keys = {"split": {"production": 50, "canary": 25, "challenger": 25}}
+    await gateway.serve({PRODUCTION: V1, CANARY: V2}, **keys)
     await gateway.serve({PRODUCTION: V1, CANARY: V2, third: V3}, **keys)
     gateway.look()
     reported = document(gateway.analysis)["models"]["sentiment"]
