@@ -261,8 +261,12 @@ async def test_where_nothing_is_left_for_what_serves_to_grow_it_goes_step_by_ste
     manager.look_for_room()
     assert len(world.alive(V1)) == 1, "that was enough"
     world.total = 3 * world.worker_bytes
-    manager.look_for_room()
-    await until(lambda: not world.alive(V1))
+
+    def is_gone() -> bool:
+        manager.look_for_room()  # as each tick of the loop does
+        return not world.alive(V1)
+
+    await until(is_gone)
 
 
 async def test_a_worker_that_ends_is_not_replaced_and_without_one_nothing_is_kept(
