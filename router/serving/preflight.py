@@ -13,6 +13,7 @@ from router.core.memory import MIB
 from router.core.policy import State
 from router.core.preflight import (
     LEAST_REQUESTS,
+    MOST_DEATHS,
     PreflightEvidence,
     PreflightJudgement,
     PreflightLimits,
@@ -37,8 +38,6 @@ PROCESSOR_SHARE = 0.2
 """Part of the time in which one of the two predicts: production serves meanwhile, on the same machine."""
 LONGEST_ANSWER_SECONDS = 3.0
 """For which a version is waited for. Production took a second at most."""
-MOST_DEATHS = 5
-"""Workers of a version that end before no more is asked of it."""
 LONG_BYTES = 16 << 10
 """Of two answers that are not read in the event loop: others would wait for that."""
 IDLE_LOOK_SECONDS = 0.005
@@ -80,7 +79,6 @@ class _Pass:
     output: OutputSpec | None
     limits: PreflightLimits
     evidence: PreflightEvidence = field(default_factory=PreflightEvidence)
-    deaths: int = 0
     busy_seconds: float = 0.0
     """In which one of the two predicted, or was to."""
 
@@ -283,10 +281,9 @@ class Preflight:
                 one.add(version, production)
             if one.limits.growth_bytes is not None and one.version.loaded:
                 one.evidence.growth_bytes = max(one.evidence.growth_bytes, one.version.pool.growth())
-            one.deaths += isinstance(version, RequestRefused)
             pause = (one.busy_seconds - before) * (1 / PROCESSOR_SHARE - 1)
-            if one.deaths == MOST_DEATHS or self._loop.time() + pause >= one.ends_at:
-                break
+            if one.evidence.deaths_alone == MOST_DEATHS or self._loop.time() + pause >= one.ends_at:
+                break  # it has failed, or there is no time for another one
             if isinstance(production, RequestRefused):
                 break  # its worker ended by that request, or beside it: callers must not pay for another one
             await asyncio.sleep(pause)
@@ -356,7 +353,9 @@ def _bytes_of(result: Answer | RequestRefused) -> int:
 
 
 def _taken(result: Answer | RequestRefused, output: OutputSpec | None) -> TakenRequest:
-    if not isinstance(result, Answer) or result.predict_status is not PredictStatus.OK or result.all_nan:
+    if isinstance(result, RequestRefused):
+        return TakenRequest(fault=True, ended_worker=True)
+    if result.predict_status is not PredictStatus.OK or result.all_nan:
         return TakenRequest(fault=True)
     reading = read_answer(result.body, output)
     return TakenRequest(

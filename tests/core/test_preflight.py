@@ -28,6 +28,7 @@ PASS, FAIL, NOT_ENOUGH = (
     PreflightVerdict.NOT_ENOUGH_DATA,
 )
 FAULT = TakenRequest(fault=True)
+DEATH = TakenRequest(fault=True, ended_worker=True)
 NUMBER, TEXT = frozenset((Kind("number"),)), frozenset((Kind("text"),))
 
 
@@ -86,6 +87,48 @@ def test_it_fails_by_what_it_alone_failed(
     pairs = [(FAULT, scored(0.3))] * alone + [(scored(0.3), FAULT)] * production_alone + [GOOD] * good
 
     assert judge(of(*pairs), LIMITS).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("pairs", "verdict", "why"),
+    [
+        pytest.param(
+            [(DEATH, scored(0.3))] * 5 + [GOOD] * 20,
+            FAIL,
+            "its worker ended, or had to be ended, by 5 of 25 requests that production answered",
+            id="five of 25",
+        ),
+        pytest.param(
+            [(DEATH, scored(0.3))] * 5 + [GOOD] * 5,
+            FAIL,
+            "its worker ended, or had to be ended, by 5 of 10 requests that production answered",
+            id="five of ten",
+        ),
+        pytest.param(
+            [(DEATH, scored(0.3))] * 10 + [GOOD] * 15,
+            FAIL,
+            "it alone failed 10 of 25 requests, and production alone 0; its worker ended, or had to be ended,"
+            " by 10 of 25 requests that production answered",
+            id="beyond chance, too",
+        ),
+        pytest.param(
+            [(DEATH, scored(0.3))] * 4 + [GOOD] * 21,
+            PASS,
+            "it answered 21 of the last requests as it should, and failed 4 that production answered",
+            id="four of 25",
+        ),
+        pytest.param(
+            [(DEATH, FAULT)] * 5 + [GOOD] * 20,
+            PASS,
+            "it answered 20 of the last requests as it should",
+            id="where production failed, too",
+        ),
+    ],
+)
+def test_it_fails_by_five_workers_that_production_would_not_have_lost(
+    pairs: Sequence[tuple[TakenRequest, TakenRequest]], verdict: PreflightVerdict, why: str
+) -> None:
+    assert judge(of(*pairs), LIMITS) == PreflightJudgement(verdict, why)
 
 
 def test_what_both_fail_speaks_against_none() -> None:
