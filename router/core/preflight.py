@@ -15,6 +15,8 @@ LEAST_FAULTS = 5
 MOST_DEATHS = 5
 """Requests that ended a worker of the version alone, by which it fails however many it answered: chance ends
 no worker."""
+MOST_KINDS = 50
+"""Types of answers of either version, after which no more are looked for: they are kept until the end."""
 MOST_CHANCE = 0.001
 """That a version which fails as often as production fails by itself so much more often."""
 
@@ -101,7 +103,8 @@ class PreflightEvidence:
             return
         self.odd_lengths += production.one_per_row and not version.one_per_row
         self.production_odd_lengths += not production.one_per_row
-        if version.reading.kinds and production.reading.kinds:
+        looked_for = max(len(self.kinds), len(self.production_kinds)) < MOST_KINDS
+        if looked_for and version.reading.kinds and production.reading.kinds:
             self.kinds |= version.reading.kinds
             self.production_kinds |= production.reading.kinds
         self._compare_scores(version.reading.scores, production.reading.scores, cut_off)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import pickle
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -252,11 +253,45 @@ def test_lists_whose_lengths_vary_anyway_are_of_one_type() -> None:
 
 def test_objects_whose_keys_vary_anyway_are_of_one_type() -> None:
     def of_keys(*keys: str) -> TakenRequest:
-        kinds = frozenset((Kind("object", None, frozenset(keys)),))
-        return TakenRequest(fault=False, reading=AnswerReading(kinds))
+        body = json.dumps({"predictions": [dict.fromkeys(keys, 1)]}).encode()
+        return TakenRequest(fault=False, reading=read_answer(body, None))
 
     assert of((of_keys("u1"), of_keys("u2")), (of_keys("u3"), of_keys("u4"))).other_kinds == []
     assert of((of_keys("a"), of_keys("b")), (of_keys("a"), of_keys("b"))).other_kinds == ["object"]
+
+
+def test_objects_are_of_one_type_by_their_keys_in_any_order() -> None:
+    def kinds(document: str) -> frozenset[Kind]:
+        return read_answer(document.encode(), None).kinds
+
+    assert kinds('{"predictions": [{"a": 1, "b": 2}]}') == kinds('{"predictions": [{"b": 1, "a": 2}]}')
+    assert kinds('{"predictions": [{"ab": 1, "c": 2}]}') != kinds('{"predictions": [{"a": 1, "bc": 2}]}')
+    assert len(kinds('{"predictions": [{"\\ud800": NaN}, {"\\ud801": NaN}]}')) == 2, "in no UTF-8"
+
+
+def test_little_is_kept_of_answers_that_are_large_and_of_a_type_of_their_own() -> None:
+    def made_up(number: int) -> TakenRequest:
+        objects = [{f"{number}-{item}-{key}": 1 for key in range(100)} for item in range(20)]
+        body = json.dumps({"predictions": objects}).encode()
+        return TakenRequest(False, reading=read_answer(body, None))
+
+    evidence = of(*[(made_up(number), made_up(-number)) for number in range(1, 21)])
+
+    assert len(pickle.dumps(evidence)) < 10_000, "of two times 600 KB"
+    assert evidence.requests == 20
+    assert evidence.other_kinds == []
+
+
+def test_after_fifty_types_of_either_no_other_one_is_looked_for() -> None:
+    """Else the types of one would lack in those of the other that were looked at no more."""
+
+    def hits(number: int) -> TakenRequest:
+        return TakenRequest(False, reading=AnswerReading(frozenset((Kind("list", number),))))
+
+    for both in ([(hits(n), hits(1)) for n in range(50)], [(hits(1), hits(n)) for n in range(50)]):
+        evidence = of(*both, (labelled('"a"'), labelled('"b"')))
+        assert {kind.name for kind in evidence.kinds | evidence.production_kinds} == {"list"}
+        assert evidence.labelled == 1, "what is compared by itself still is"
 
 
 @given(
