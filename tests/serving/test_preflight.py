@@ -13,6 +13,7 @@ from router.control.caps import CapControl
 from router.core.caps import CapTarget
 from router.core.events import AliasBound, Predicted
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
+from router.core.lever_events import CapSet
 from router.core.policy import State
 from router.core.preflight import PreflightVerdict
 from router.core.preflight_events import PreflightEnded
@@ -26,7 +27,8 @@ from tests.serving.conftest import V1, V2, V3, settings
 from tests.support.fakes import Facts, FakeWorld
 from tests.support.waiting import until
 
-HALF = {"production": 50, "canary": 50}
+HALF = {"production": 50, "canary": 50, "challenger": 0}
+CHALLENGER = Alias("challenger")
 PASS, FAIL = PreflightVerdict.PASS, PreflightVerdict.FAIL
 NOT_ENOUGH, LEFT_OUT = PreflightVerdict.NOT_ENOUGH_DATA, PreflightVerdict.LEFT_OUT
 PRODUCTIONS, CANARYS = "user-0", "user-2"
@@ -205,6 +207,59 @@ async def test_one_that_was_resumed_is_not_held_again_by_another_load_of_it(gate
 
     assert (ended.report.verdict, ended.held) == (FAIL, False)
     assert gateway.reason is Reason.HASH
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+async def test_a_further_alias_that_wants_what_failed_gets_it_held(
+    gateway: Gateway, *, resumed: bool
+) -> None:
+    """Before it is bound; what is resumed under one alias is not under another."""
+    gateway.world.says[V2] = lambda _: BROKEN
+    await gateway.ask(40)
+    ended = await gateway.have_canary()
+    if resumed:
+        gateway.caps.lift(gateway.caps.caps_of("sentiment"), by="ann", reason="as it should be")
+    gateway.aspire(production=V1, canary=V2, challenger=V2)
+
+    assert gateway.manager.bound[CHALLENGER] == V2
+    held = {CHALLENGER} if resumed else {CANARY, CHALLENGER}
+    assert gateway.manager.preflight.held == held
+    of_challenger = [
+        event
+        for event in gateway.facts.events
+        if isinstance(event, CapSet | AliasBound) and event.alias == CHALLENGER
+    ]
+    assert [type(event) for event in of_challenger] == [CapSet, AliasBound]
+    assert [event.why for event in of_challenger if isinstance(event, CapSet)] == [ended.report.why]
+    assert len(gateway.facts.of(PreflightEnded)) == 1
+
+    gateway.caps.lift(gateway.caps.caps_of("sentiment"), by="ann", reason="as it should be")
+    gateway.aspire(production=V1, canary=V2)
+    gateway.aspire(production=V1, canary=V2, challenger=V2)
+    assert gateway.manager.preflight.held == frozenset(), "resumed under both"
+
+
+@pytest.mark.parametrize(
+    ("keys", "production", "says"),
+    [
+        pytest.param({"preflight": {"on_fail": "report"}}, V1, BROKEN, id="only reported"),
+        pytest.param({}, V1, BROKEN, id="turned off"),
+        pytest.param({"preflight": {}}, V2, BROKEN, id="production serves it"),
+        pytest.param({"preflight": {}}, V1, answer(0.3), id="passed"),
+    ],
+)
+async def test_a_further_alias_gets_it_unheld(
+    gateway: Gateway, keys: dict[str, Any], production: VersionId, says: Answer
+) -> None:
+    gateway.world.says[V2] = lambda _: says
+    await gateway.ask(40)
+    await gateway.have_canary()
+    gateway.configure(**keys)
+    gateway.aspire(production=production, canary=V2)
+    gateway.aspire(production=production, canary=V2, challenger=V2)
+
+    assert gateway.manager.bound[CHALLENGER] == V2
+    assert not gateway.caps.caps_of("sentiment", CHALLENGER)
 
 
 async def test_what_another_gateway_or_a_former_process_holds_is_held_here(gateway: Gateway) -> None:
