@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from math import comb
 from statistics import median
 from typing import Any
 
@@ -275,7 +274,15 @@ def judge(evidence: PreflightEvidence, limits: PreflightLimits) -> PreflightJudg
 def sign_test(alone: int, other_alone: int) -> float:
     """Chance of at least `alone` of all that one side did alone, where both sides are as likely: exact."""
     both = alone + other_alone
-    return sum(comb(both, k) for k in range(alone, both + 1)) / (1 << both)
+    if alone == 0:
+        return 1.0
+    # Each binomial by the former one, from the end that is nearer: of thousands that takes milliseconds.
+    few = min(alone - 1, other_alone)
+    tail = ways = 1
+    for k in range(few):
+        ways = ways * (both - k) // (k + 1)
+        tail += ways
+    return (tail if few == other_alone else (1 << both) - tail) / (1 << both)
 
 
 def _faults(evidence: PreflightEvidence) -> list[str]:

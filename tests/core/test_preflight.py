@@ -5,6 +5,7 @@ import math
 import pickle
 from collections.abc import Sequence
 from itertools import pairwise
+from time import process_time
 
 import pytest
 from hypothesis import given
@@ -58,6 +59,24 @@ LIMITS = PreflightLimits()
 )
 def test_the_sign_test_is_exact(alone: int, other: int, chance: float) -> None:
     assert sign_test(alone, other) == chance
+
+
+@pytest.mark.parametrize(("alone", "other"), [(0, 6_000), (40, 5_960), (3_000, 3_000), (5_960, 40)])
+def test_the_sign_test_of_all_requests_that_may_be_kept_is_soon_done(
+    alone: int, other: int, slack: float
+) -> None:
+    """In the event loop, which it held up for seconds when it took each binomial by itself."""
+    began = process_time()
+    sign_test(alone, other)
+
+    assert process_time() - began < 0.05 * slack
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_the_sign_test_is_the_share_of_what_would_be_as_far_off(alone: int, other: int) -> None:
+    both = alone + other
+
+    assert sign_test(alone, other) == sum(math.comb(both, k) for k in range(alone, both + 1)) / 2**both
 
 
 @given(st.integers(0, 300), st.integers(0, 300))
