@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from math import isfinite, prod
 from typing import Any, NamedTuple
 
@@ -29,8 +30,9 @@ class Kind(NamedTuple):
     """number, text, truth, list or object; of the Open Inference Protocol, the datatype of a tensor."""
     width: int | None = None
     """Items of a list."""
-    keys: frozenset[str] = frozenset()
-    """Of an object, or the name of a tensor."""
+    keys: bytes = b""
+    """Digest of the names of an object's items, or of the name of a tensor: names may be as long as the
+    answer, and kinds are kept beyond it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ def _of_predictions(predictions: Any, output: OutputSpec | None) -> AnswerReadin
 
 def _of_tensors(tensors: Sequence[Mapping[str, Any]], output: OutputSpec | None) -> AnswerReading:
     kinds = frozenset(
-        Kind(_datatype(tensor["datatype"]), prod(tensor["shape"][1:]), frozenset((str(tensor["name"]),)))
+        Kind(_datatype(tensor["datatype"]), prod(tensor["shape"][1:]), _digest([str(tensor["name"])]))
         for tensor in tensors[:_MOST_KINDS]
     )
     wanted = 0 if output is None else output.output
@@ -176,7 +178,13 @@ def _kind(item: Any) -> Kind:
         return Kind("text")
     if isinstance(item, list):
         return Kind("list", len(item))
-    return Kind("object", None, frozenset(item))
+    return Kind("object", None, _digest(item))
+
+
+def _digest(names: Iterable[str]) -> bytes:
+    """Of a set of names: 16 bytes that no other set has, whatever their order."""
+    # JSON tells where one name ends, and writes those that are no UTF-8.
+    return blake2b(json.dumps(sorted(names)).encode(), digest_size=16).digest()
 
 
 def _datatype(name: Any) -> str:

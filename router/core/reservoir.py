@@ -1,5 +1,6 @@
 """A random sample of the last items of a stream, bounded in number, in bytes and in age. Pure."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import floor, log
@@ -9,11 +10,13 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Entry(Generic[T]):
     at: float
     size: int
     item: T
+    place: int
+    """Where its number is in `Reservoir._numbers`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,11 @@ class Reservoir(Generic[T]):
         """`draw` gives numbers of [0, 1), all of them as likely."""
         self._limits = limits
         self._draw = draw
-        self._entries: dict[int, _Entry[T]] = {}
+        # Not a dict, which passes over all that left it before to find its first.
+        self._entries: OrderedDict[int, _Entry[T]] = OrderedDict()
         """By number, and so in the order of their age."""
+        self._numbers: list[int] = []
+        """Of the same entries in any order, to draw one of them."""
         self._size = 0
         self._next = 0
         self._passed = self._to_pass = 0
@@ -91,18 +97,19 @@ class Reservoir(Generic[T]):
             self._to_pass = 0  # the next one is taken in its place
             return
         full = self._make_room(self._limits.items - 1, self._limits.size - size)
-        self._entries[self._next] = _Entry(now, size, item)
+        self._entries[self._next] = _Entry(now, size, item, len(self._numbers))
+        self._numbers.append(self._next)
         self._next += 1
         self._size += size
         if full or len(self) == self._limits.items:
             self._to_pass = self._drawn_gap(len(self) / self._in_window(now))
 
     def expire(self, now: float) -> None:
-        """Drop what is too old."""
-        too_old = [n for n, entry in self._entries.items() if entry.at <= now - self._limits.age_seconds]
-        for number in too_old:
-            self._drop(number)
-        if too_old:
+        """Drop what is too old. `now` never falls from call to call, as in `add`."""
+        while (oldest := next(iter(self._entries), None)) is not None:
+            if self._entries[oldest].at > now - self._limits.age_seconds:
+                break
+            self._drop(oldest)
             self._to_pass = 0  # there is room again
 
     def limit(self, limits: ReservoirLimits, now: float) -> None:
@@ -116,19 +123,23 @@ class Reservoir(Generic[T]):
     def clear(self) -> None:
         """Drop all."""
         self._entries.clear()
+        self._numbers.clear()
         self._size = self._to_pass = 0
 
     def _make_room(self, items: int, size: int) -> bool:
         """Drop items at random until no more than so many, of so many bytes, are left; whether any was."""
         dropped = False
         while self._entries and (len(self) > items or self._size > size):
-            numbers = list(self._entries)
-            self._drop(numbers[int(self._draw() * len(numbers))])
+            self._drop(self._numbers[int(self._draw() * len(self))])
             dropped = True
         return dropped
 
     def _drop(self, number: int) -> None:
-        self._size -= self._entries.pop(number).size
+        entry, last = self._entries.pop(number), self._numbers.pop()
+        self._size -= entry.size
+        if last != number:
+            self._numbers[entry.place] = last
+            self._entries[last].place = entry.place
 
     def _count(self, now: float) -> None:
         """One item came, and those that were passed over before it."""

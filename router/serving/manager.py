@@ -242,6 +242,7 @@ class ModelManager:
             return  # a change made by an action is seen by the loop that is already running
         self._reconciling = True
         try:
+            self.preflight.hold_failed()
             self._settle()
             while self.preflight.settle():
                 self._settle()

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from router.core.memory import MIB
 from router.core.policy import State
 from router.core.preflight import (
     LEAST_REQUESTS,
+    MOST_DEATHS,
     PreflightEvidence,
     PreflightJudgement,
     PreflightLimits,
@@ -37,8 +38,6 @@ PROCESSOR_SHARE = 0.2
 """Part of the time in which one of the two predicts: production serves meanwhile, on the same machine."""
 LONGEST_ANSWER_SECONDS = 3.0
 """For which a version is waited for. Production took a second at most."""
-MOST_DEATHS = 5
-"""Workers of a version that end before no more is asked of it."""
 LONG_BYTES = 16 << 10
 """Of two answers that are not read in the event loop: others would wait for that."""
 IDLE_LOOK_SECONDS = 0.005
@@ -80,7 +79,6 @@ class _Pass:
     output: OutputSpec | None
     limits: PreflightLimits
     evidence: PreflightEvidence = field(default_factory=PreflightEvidence)
-    deaths: int = 0
     busy_seconds: float = 0.0
     """In which one of the two predicted, or was to."""
 
@@ -100,7 +98,8 @@ class Preflight:
 
     Never from production, and never without a production to compare it with: neither a rollback nor a start
     waits. `settle` whenever something that is read here may have changed; `apply_settings` when the settings
-    did. What fails is bound all the same, and held (`CapsInForce.holds`) where the settings say so.
+    did. What fails is bound all the same, and held (`CapsInForce.holds`) where the settings say so; also
+    under an alias that wants it later, by `hold_failed` before anything is bound.
     """
 
     def __init__(self, name: str, model: PreflightModel, recorder: Recorder, caps: CapsInForce) -> None:
@@ -143,6 +142,17 @@ class Preflight:
             self.kept = KeptRequests(settings.limits)
         else:
             self.kept.limit(settings.limits)
+
+    def hold_failed(self) -> None:
+        """Hold the aliases that now want what failed under another one."""
+        model = self._model
+        for harness, report in self._reports.items():
+            version = harness.version
+            if model.harnesses.get(version) is not harness or harness.state is not State.READY:
+                continue  # by another load it is looked at anew
+            if report.verdict is PreflightVerdict.FAIL and model.aspired.get(PRODUCTION) != version:
+                unbound = [one for one in self._aliases_of(version) if model.bound.get(one) != version]
+                self._hold(self._to_hold(unbound, version), version, report)
 
     def settle(self) -> bool:
         """Begin what is due, end what is not; whether a version is held back no more, and may be bound."""
@@ -283,10 +293,9 @@ class Preflight:
                 one.add(version, production)
             if one.limits.growth_bytes is not None and one.version.loaded:
                 one.evidence.growth_bytes = max(one.evidence.growth_bytes, one.version.pool.growth())
-            one.deaths += isinstance(version, RequestRefused)
             pause = (one.busy_seconds - before) * (1 / PROCESSOR_SHARE - 1)
-            if one.deaths == MOST_DEATHS or self._loop.time() + pause >= one.ends_at:
-                break
+            if one.evidence.deaths_alone == MOST_DEATHS or self._loop.time() + pause >= one.ends_at:
+                break  # it has failed, or there is no time for another one
             if isinstance(production, RequestRefused):
                 break  # its worker ended by that request, or beside it: callers must not pay for another one
             await asyncio.sleep(pause)
@@ -320,18 +329,26 @@ class Preflight:
 
     def _end(self, harness: Harness, report: PreflightReport) -> None:
         """It is held back no more."""
-        version, settings = harness.version, self._settings
-        aliases = tuple(
-            alias
-            for alias, wanted in self._model.aspired.items()
-            if wanted == version and alias != PRODUCTION
-        )
+        version, aliases = harness.version, self._aliases_of(harness.version)
         self._reports[harness] = report
         failed = report.verdict is PreflightVerdict.FAIL
-        holds = failed and settings is not None and settings.on_fail == "hold"
-        held = [one for one in aliases if holds and not self._caps.was_resumed(one, version)]
+        held = self._to_hold(aliases, version) if failed else []
         self._recorder.record(PreflightEnded(self._name, aliases, version, report, held=bool(held)))
-        for alias in held:
+        self._hold(held, version, report)
+
+    def _aliases_of(self, version: VersionId) -> tuple[Alias, ...]:
+        """Those that shall serve it, without production."""
+        aspired = self._model.aspired.items()
+        return tuple(alias for alias, wanted in aspired if wanted == version and alias != PRODUCTION)
+
+    def _to_hold(self, aliases: Iterable[Alias], version: VersionId) -> list[Alias]:
+        """Those of `aliases` under which `version`, which failed, is to be held."""
+        if self._settings is None or self._settings.on_fail != "hold":
+            return []
+        return [alias for alias in aliases if not self._caps.was_resumed(alias, version)]
+
+    def _hold(self, aliases: Iterable[Alias], version: VersionId, report: PreflightReport) -> None:
+        for alias in aliases:
             self._caps.hold(alias, version, report.why)
 
 
@@ -356,7 +373,9 @@ def _bytes_of(result: Answer | RequestRefused) -> int:
 
 
 def _taken(result: Answer | RequestRefused, output: OutputSpec | None) -> TakenRequest:
-    if not isinstance(result, Answer) or result.predict_status is not PredictStatus.OK or result.all_nan:
+    if isinstance(result, RequestRefused):
+        return TakenRequest(fault=True, ended_worker=True)
+    if result.predict_status is not PredictStatus.OK or result.all_nan:
         return TakenRequest(fault=True)
     reading = read_answer(result.body, output)
     return TakenRequest(

@@ -2,8 +2,10 @@
 
 import json
 import math
+import pickle
 from collections.abc import Sequence
 from itertools import pairwise
+from time import process_time
 
 import pytest
 from hypothesis import given
@@ -28,6 +30,7 @@ PASS, FAIL, NOT_ENOUGH = (
     PreflightVerdict.NOT_ENOUGH_DATA,
 )
 FAULT = TakenRequest(fault=True)
+DEATH = TakenRequest(fault=True, ended_worker=True)
 NUMBER, TEXT = frozenset((Kind("number"),)), frozenset((Kind("text"),))
 
 
@@ -58,6 +61,24 @@ def test_the_sign_test_is_exact(alone: int, other: int, chance: float) -> None:
     assert sign_test(alone, other) == chance
 
 
+@pytest.mark.parametrize(("alone", "other"), [(0, 6_000), (40, 5_960), (3_000, 3_000), (5_960, 40)])
+def test_the_sign_test_of_all_requests_that_may_be_kept_is_soon_done(
+    alone: int, other: int, slack: float
+) -> None:
+    """In the event loop, which it held up for seconds when it took each binomial by itself."""
+    began = process_time()
+    sign_test(alone, other)
+
+    assert process_time() - began < 0.05 * slack
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_the_sign_test_is_the_share_of_what_would_be_as_far_off(alone: int, other: int) -> None:
+    both = alone + other
+
+    assert sign_test(alone, other) == sum(math.comb(both, k) for k in range(alone, both + 1)) / 2**both
+
+
 @given(st.integers(0, 300), st.integers(0, 300))
 def test_the_sign_test_is_a_chance_that_falls_with_what_one_side_did_alone(alone: int, other: int) -> None:
     assert 0 < sign_test(alone + 1, other) <= sign_test(alone, other) <= 1
@@ -86,6 +107,48 @@ def test_it_fails_by_what_it_alone_failed(
     pairs = [(FAULT, scored(0.3))] * alone + [(scored(0.3), FAULT)] * production_alone + [GOOD] * good
 
     assert judge(of(*pairs), LIMITS).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("pairs", "verdict", "why"),
+    [
+        pytest.param(
+            [(DEATH, scored(0.3))] * 5 + [GOOD] * 20,
+            FAIL,
+            "its worker ended, or had to be ended, by 5 of 25 requests that production answered",
+            id="five of 25",
+        ),
+        pytest.param(
+            [(DEATH, scored(0.3))] * 5 + [GOOD] * 5,
+            FAIL,
+            "its worker ended, or had to be ended, by 5 of 10 requests that production answered",
+            id="five of ten",
+        ),
+        pytest.param(
+            [(DEATH, scored(0.3))] * 10 + [GOOD] * 15,
+            FAIL,
+            "it alone failed 10 of 25 requests, and production alone 0; its worker ended, or had to be ended,"
+            " by 10 of 25 requests that production answered",
+            id="beyond chance, too",
+        ),
+        pytest.param(
+            [(DEATH, scored(0.3))] * 4 + [GOOD] * 21,
+            PASS,
+            "it answered 21 of the last requests as it should, and failed 4 that production answered",
+            id="four of 25",
+        ),
+        pytest.param(
+            [(DEATH, FAULT)] * 5 + [GOOD] * 20,
+            PASS,
+            "it answered 20 of the last requests as it should",
+            id="where production failed, too",
+        ),
+    ],
+)
+def test_it_fails_by_five_workers_that_production_would_not_have_lost(
+    pairs: Sequence[tuple[TakenRequest, TakenRequest]], verdict: PreflightVerdict, why: str
+) -> None:
+    assert judge(of(*pairs), LIMITS) == PreflightJudgement(verdict, why)
 
 
 def test_what_both_fail_speaks_against_none() -> None:
@@ -209,11 +272,45 @@ def test_lists_whose_lengths_vary_anyway_are_of_one_type() -> None:
 
 def test_objects_whose_keys_vary_anyway_are_of_one_type() -> None:
     def of_keys(*keys: str) -> TakenRequest:
-        kinds = frozenset((Kind("object", None, frozenset(keys)),))
-        return TakenRequest(fault=False, reading=AnswerReading(kinds))
+        body = json.dumps({"predictions": [dict.fromkeys(keys, 1)]}).encode()
+        return TakenRequest(fault=False, reading=read_answer(body, None))
 
     assert of((of_keys("u1"), of_keys("u2")), (of_keys("u3"), of_keys("u4"))).other_kinds == []
     assert of((of_keys("a"), of_keys("b")), (of_keys("a"), of_keys("b"))).other_kinds == ["object"]
+
+
+def test_objects_are_of_one_type_by_their_keys_in_any_order() -> None:
+    def kinds(document: str) -> frozenset[Kind]:
+        return read_answer(document.encode(), None).kinds
+
+    assert kinds('{"predictions": [{"a": 1, "b": 2}]}') == kinds('{"predictions": [{"b": 1, "a": 2}]}')
+    assert kinds('{"predictions": [{"ab": 1, "c": 2}]}') != kinds('{"predictions": [{"a": 1, "bc": 2}]}')
+    assert len(kinds('{"predictions": [{"\\ud800": NaN}, {"\\ud801": NaN}]}')) == 2, "in no UTF-8"
+
+
+def test_little_is_kept_of_answers_that_are_large_and_of_a_type_of_their_own() -> None:
+    def made_up(number: int) -> TakenRequest:
+        objects = [{f"{number}-{item}-{key}": 1 for key in range(100)} for item in range(20)]
+        body = json.dumps({"predictions": objects}).encode()
+        return TakenRequest(False, reading=read_answer(body, None))
+
+    evidence = of(*[(made_up(number), made_up(-number)) for number in range(1, 21)])
+
+    assert len(pickle.dumps(evidence)) < 10_000, "of two times 600 KB"
+    assert evidence.requests == 20
+    assert evidence.other_kinds == []
+
+
+def test_after_fifty_types_of_either_no_other_one_is_looked_for() -> None:
+    """Else the types of one would lack in those of the other that were looked at no more."""
+
+    def hits(number: int) -> TakenRequest:
+        return TakenRequest(False, reading=AnswerReading(frozenset((Kind("list", number),))))
+
+    for both in ([(hits(n), hits(1)) for n in range(50)], [(hits(1), hits(n)) for n in range(50)]):
+        evidence = of(*both, (labelled('"a"'), labelled('"b"')))
+        assert {kind.name for kind in evidence.kinds | evidence.production_kinds} == {"list"}
+        assert evidence.labelled == 1, "what is compared by itself still is"
 
 
 @given(

@@ -2,7 +2,9 @@
 
 import random
 from collections import Counter
+from time import process_time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -91,6 +93,32 @@ def test_each_item_of_a_stream_is_as_likely() -> None:
 
     assert sum(tenths.values()) == 400 * 20
     assert all(650 < tenths[tenth] < 950 for tenth in range(10)), tenths
+
+
+@pytest.mark.parametrize(("item_size", "number"), [(1, 10_000), (100, 5_000)])
+def test_the_place_of_another_is_as_soon_taken_where_many_are_kept(
+    item_size: int, number: int, slack: float
+) -> None:
+    """Full in number or in bytes; in the event loop, which it held up by a millisecond for each."""
+    kept: Reservoir[int] = Reservoir(ReservoirLimits(10_000, 500_000, 100, 60.0), random.Random(5).random)
+    began = process_time()
+    for item in range(30_000):
+        kept.add(item, item_size, item / 1000)
+
+    assert len(kept) == number
+    assert process_time() - began < 1.0 * slack
+
+
+def test_what_is_too_old_is_soon_dropped_where_much_is(slack: float) -> None:
+    kept: Reservoir[int] = Reservoir(ReservoirLimits(10_000, 1_000_000, 100, 60.0), random.Random(5).random)
+    for item in range(10_000):
+        kept.add(item, 1, item / 1000)
+    began = process_time()
+    for item in range(10_000):
+        kept.expire(60.001 + item / 1000)
+
+    assert len(kept) == 0
+    assert process_time() - began < 0.5 * slack
 
 
 def test_after_hours_it_holds_the_last_minute_and_takes_few_of_what_comes() -> None:

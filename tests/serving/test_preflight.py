@@ -13,6 +13,7 @@ from router.control.caps import CapControl
 from router.core.caps import CapTarget
 from router.core.events import AliasBound, Predicted
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
+from router.core.lever_events import CapSet
 from router.core.policy import State
 from router.core.preflight import PreflightVerdict
 from router.core.preflight_events import PreflightEnded
@@ -26,7 +27,8 @@ from tests.serving.conftest import V1, V2, V3, settings
 from tests.support.fakes import Facts, FakeWorld
 from tests.support.waiting import until
 
-HALF = {"production": 50, "canary": 50}
+HALF = {"production": 50, "canary": 50, "challenger": 0}
+CHALLENGER = Alias("challenger")
 PASS, FAIL = PreflightVerdict.PASS, PreflightVerdict.FAIL
 NOT_ENOUGH, LEFT_OUT = PreflightVerdict.NOT_ENOUGH_DATA, PreflightVerdict.LEFT_OUT
 PRODUCTIONS, CANARYS = "user-0", "user-2"
@@ -207,6 +209,59 @@ async def test_one_that_was_resumed_is_not_held_again_by_another_load_of_it(gate
     assert gateway.reason is Reason.HASH
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+async def test_a_further_alias_that_wants_what_failed_gets_it_held(
+    gateway: Gateway, *, resumed: bool
+) -> None:
+    """Before it is bound; what is resumed under one alias is not under another."""
+    gateway.world.says[V2] = lambda _: BROKEN
+    await gateway.ask(40)
+    ended = await gateway.have_canary()
+    if resumed:
+        gateway.caps.lift(gateway.caps.caps_of("sentiment"), by="ann", reason="as it should be")
+    gateway.aspire(production=V1, canary=V2, challenger=V2)
+
+    assert gateway.manager.bound[CHALLENGER] == V2
+    held = {CHALLENGER} if resumed else {CANARY, CHALLENGER}
+    assert gateway.manager.preflight.held == held
+    of_challenger = [
+        event
+        for event in gateway.facts.events
+        if isinstance(event, CapSet | AliasBound) and event.alias == CHALLENGER
+    ]
+    assert [type(event) for event in of_challenger] == [CapSet, AliasBound]
+    assert [event.why for event in of_challenger if isinstance(event, CapSet)] == [ended.report.why]
+    assert len(gateway.facts.of(PreflightEnded)) == 1
+
+    gateway.caps.lift(gateway.caps.caps_of("sentiment"), by="ann", reason="as it should be")
+    gateway.aspire(production=V1, canary=V2)
+    gateway.aspire(production=V1, canary=V2, challenger=V2)
+    assert gateway.manager.preflight.held == frozenset(), "resumed under both"
+
+
+@pytest.mark.parametrize(
+    ("keys", "production", "says"),
+    [
+        pytest.param({"preflight": {"on_fail": "report"}}, V1, BROKEN, id="only reported"),
+        pytest.param({}, V1, BROKEN, id="turned off"),
+        pytest.param({"preflight": {}}, V2, BROKEN, id="production serves it"),
+        pytest.param({"preflight": {}}, V1, answer(0.3), id="passed"),
+    ],
+)
+async def test_a_further_alias_gets_it_unheld(
+    gateway: Gateway, keys: dict[str, Any], production: VersionId, says: Answer
+) -> None:
+    gateway.world.says[V2] = lambda _: says
+    await gateway.ask(40)
+    await gateway.have_canary()
+    gateway.configure(**keys)
+    gateway.aspire(production=production, canary=V2)
+    gateway.aspire(production=production, canary=V2, challenger=V2)
+
+    assert gateway.manager.bound[CHALLENGER] == V2
+    assert not gateway.caps.caps_of("sentiment", CHALLENGER)
+
+
 async def test_what_another_gateway_or_a_former_process_holds_is_held_here(gateway: Gateway) -> None:
     gateway.caps.hold(CANARY, V2, "it failed there")
     ended = await gateway.have_canary()
@@ -375,14 +430,39 @@ async def test_production_that_ends_a_worker_is_asked_nothing_more(gateway: Gate
     assert report.production_faults_alone == 1
 
 
-async def test_a_worker_that_ends_is_a_fault_and_five_are_enough(gateway: Gateway) -> None:
+@pytest.mark.parametrize(
+    ("every", "why"),
+    [
+        pytest.param(
+            1,
+            "it alone failed 5 of 5 requests, and production alone 0; its worker ended, or had to be ended,"
+            " by 5 of 5 requests that production answered",
+            id="each",
+        ),
+        pytest.param(
+            5,
+            "its worker ended, or had to be ended, by 5 of 25 requests that production answered",
+            id="one in five",
+        ),
+    ],
+)
+async def test_a_worker_that_ends_is_a_fault_and_five_are_enough(
+    gateway: Gateway, every: int, why: str
+) -> None:
     await gateway.ask(50)
     gateway.world.held = True
 
     async def die() -> None:
+        taken: set[tuple[int, int]] = set()
         while True:
-            for worker in (one for one in gateway.world.alive(V2) if one.frames):
-                worker.kill(11)
+            for worker in gateway.world.alive(V2):
+                request = (worker.pid, len(worker.frames))
+                if worker.frames and request not in taken:
+                    taken.add(request)
+                    if len(taken) % every == 0:
+                        worker.kill(11)
+                    else:
+                        worker.release()
             for production in gateway.world.alive(V1):
                 production.release_all()
             await asyncio.sleep(0.001)
@@ -392,7 +472,7 @@ async def test_a_worker_that_ends_is_a_fault_and_five_are_enough(gateway: Gatewa
     dying.cancel()
 
     assert (ended.report.verdict, ended.held) == (FAIL, True)
-    assert ended.report.why == "it alone failed 5 of 5 requests, and production alone 0"
+    assert ended.report.why == why
 
 
 @pytest.mark.parametrize(("limit", "verdict"), [(3, FAIL), (30, PASS)])
