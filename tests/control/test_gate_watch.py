@@ -335,6 +335,40 @@ async def test_what_was_let_through_before_is_held_once_its_tag_is_seen_to_be_go
     await models.close(0.0)
 
 
+@pytest.mark.parametrize(
+    ("tag", "override", "later", "held"),
+    [
+        pytest.param(None, let_through(V2), 2 * HOUR, [], id="the override ended"),
+        pytest.param(
+            passed(V2, verdict=GateVerdict.FAIL), let_through(V2), 2 * HOUR, [], id="it failed, too"
+        ),
+        pytest.param(passed(V2), None, -2 * HOUR, [], id="a clock that is behind"),
+        pytest.param(None, let_through(V2), -2 * HOUR, [], id="a clock that is behind an override"),
+        pytest.param(
+            None, let_through(V1), 2 * HOUR, ["no_record", "other_version", "too_old"], id="another's"
+        ),
+        pytest.param(passed(V1), None, -2 * HOUR, ["other_version", "ahead"], id="another's, and ahead"),
+    ],
+)
+async def test_a_restart_excuses_what_only_time_took_from_the_tag_that_lets_through(
+    gateway: Gateway, tag: str | None, override: str | None, later: float, held: list[str]
+) -> None:
+    """Nobody needed the gate's own tag of what an override let through."""
+    gateway.world.tags[V2] = passed(V2), None
+    await gateway.serve(production=V1, canary=V2)
+    await gateway.look()
+    gateway.world.tags[V2] = tag, override
+    models, facts, caps = another_gateway(gateway)
+    caps.restore(gateway.caps.known.records)
+    late = Gateway(models, gateway.world, facts, caps, Clock(), now=NOW + later)
+    await late.serve(production=V1, canary=V2)
+    await late.look()
+    await late.look()
+
+    assert late.state() == ("held" if held else "passed", held)
+    await models.close(0.0)
+
+
 def another_gateway(gateway: Gateway) -> tuple[ModelSet, Facts, CapControl]:
     facts, in_force = Facts(), CapsInForce()
     dependencies = replace(gateway.models._dependencies, recorder=facts, caps=in_force)
