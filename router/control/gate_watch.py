@@ -49,18 +49,16 @@ class GateWatch:
         self._monotonic = monotonic
         self._due: dict[VersionId, tuple[float, GateSettings]] = {}
         """When each version that has not passed is to be asked about next; at once by other settings."""
+        self._silent: VersionId | None = None
+        """The last one over which the registry was silent."""
 
     def look_again(self) -> None:
         """With the next tick, ask about all of them, however lately that was done."""
         self._due.clear()
 
     async def tick(self) -> None:
-        """Ask about every version that is due."""
-        wanted = [
-            (manager, version)
-            for manager in self._models.managers.values()
-            for version in sorted(manager.gate_holds.to_judge())
-        ]
+        """Ask about every version that is due. After a silence the rest comes first in the next tick."""
+        wanted = self._in_turn()
         versions = {version for _, version in wanted}
         self._due = {version: due for version, due in self._due.items() if version in versions}
         silence: RegistryError | None = None
@@ -69,15 +67,29 @@ class GateWatch:
             due, by = self._due.get(version, (now, gate))
             if by == gate and now < due - _EARLY_SECONDS:
                 continue
-            self._due[version] = now + self._poll_seconds(), gate
+            if silence is None:
+                self._due[version] = now + self._poll_seconds(), gate
             try:
                 judgement = await self._judged(manager, version, gate, silence)
             except RegistryError as error:
                 if isinstance(error, RegistryUnavailable) and self._monotonic() - now > SILENCE_SECONDS:
-                    silence = error  # of one version it is of all: asking each would take N times as long
+                    # Of one version it is of all, in this tick: asking each would take N times as long.
+                    silence, self._silent = error, version
                 judgement = _not_read(version, str(error))
             if self._models.managers.get(manager.model) is manager and manager.settings.gate == gate:
                 manager.note_gate(judgement)
+
+    def _in_turn(self) -> list[tuple[ModelManager, VersionId]]:
+        """All that have not passed, first the one after the last silence: that may be of one version whose
+        run or LoggedModel is slow to read, and must not keep the others from being asked about."""
+        wanted = [
+            (manager, version)
+            for manager in self._models.managers.values()
+            for version in sorted(manager.gate_holds.to_judge())
+        ]
+        versions = [version for _, version in wanted]
+        first = versions.index(self._silent) + 1 if self._silent in versions else 0
+        return wanted[first:] + wanted[:first]
 
     async def _judged(
         self, manager: ModelManager, version: VersionId, gate: GateSettings, silence: RegistryError | None

@@ -1,6 +1,6 @@
 """A canary that has not passed the gate gets nobody; production is never held; what passed stays."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,10 +10,12 @@ from router.control.alias_watch import AliasWatch
 from router.control.caps import CapControl
 from router.control.gate_watch import GateWatch
 from router.core.caps import CapTarget, records_from_json, records_to_json
+from router.core.gate import GateEvidence
 from router.core.gate_events import GateNotPassed, GatePassed
 from router.core.gate_record import GateRecord, GateVerdict, Override, Registered, gate_tag, override_tag
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.routing import Reason, assign
+from router.errors import RegistryUnavailable
 from router.serving.caps import CapsInForce
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
@@ -259,6 +261,41 @@ async def test_a_registry_that_comes_and_goes_is_no_news_of_what_is_held(gateway
 
     assert gateway.state() == ("held", ["not_read"])
     assert gateway.told == [("canary", "no_record")]
+
+
+@pytest.mark.parametrize("slow", [{V1}, {V1, V2}], ids=["one", "two"])
+async def test_versions_that_are_slow_to_read_keep_no_other_from_being_asked_about(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, slow: set[VersionId]
+) -> None:
+    """A run or a LoggedModel may be slow, and nothing else of the registry."""
+    challenger = Alias("challenger")
+    split = {"production": 98, "canary": 1, "challenger": 1}
+    gateway.configure(split, canary="required", production="report")
+    gateway.world.tags = {version: (passed(version), None) for version in (V1, V2, V3)}
+    answer = gateway.world.gate_evidence
+
+    async def asked(version: VersionId, required: Sequence[str], *, deadline_seconds: float) -> GateEvidence:
+        evidence = await answer(version, required, deadline_seconds=deadline_seconds)
+        if version in slow:
+            gateway.clock.now += deadline_seconds
+            raise RegistryUnavailable("no answer within 5 s")
+        return evidence
+
+    monkeypatch.setattr(gateway.world, "gate_evidence", asked)
+    await gateway.serve(production=V1, canary=V2, challenger=V3)
+    await gateway.watch.tick()
+    assert gateway.world.gate_questions == [V1], "silence about one is silence about all, in one tick"
+    assert gateway.state(challenger) == ("held", ["not_read"])
+
+    for _ in slow:
+        gateway.clock.now += 1.0
+        await gateway.watch.tick()
+    assert gateway.state(challenger) == ("passed", [])
+    assert gateway.state(PRODUCTION) == ("not_passed", ["not_read"])
+
+    slow = set()
+    await gateway.look()
+    assert {gateway.state(alias)[0] for alias in gateway.manager.bound} == {"passed"}
 
 
 async def test_while_polls_fail_it_is_not_asked_for_tags(gateway: Gateway) -> None:
