@@ -6,16 +6,14 @@ binds nothing and delays no binding.
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from router.control.alias_watch import SILENCE_SECONDS, AliasWatch
+from router.control.gate_keys import GateKeys
 from router.core.gate import GateJudgement, GateRules, judge, not_judged
-from router.core.gate_record import MOST_KEY_BYTES, Objection, signing_key
+from router.core.gate_record import Objection
 from router.core.ids import VersionId
 from router.core.redaction import redact_line
 from router.errors import RegistryError, RegistryUnavailable
-from router.processes.disk import in_disk_thread
-from router.processes.small_files import open_at_once
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
 from router.serving.ports import GateSource
@@ -47,6 +45,7 @@ class GateWatch:
         self._poll_seconds = poll_seconds
         self._wall = wall
         self._monotonic = monotonic
+        self._keys = GateKeys()
         self._due: dict[VersionId, tuple[float, GateSettings]] = {}
         """When each version that has not passed is to be asked about next; at once by other settings."""
         self._silent: VersionId | None = None
@@ -100,16 +99,16 @@ class GateWatch:
         if silence is not None:
             raise silence
         ages = manager.gate_holds.ages(version)
-        return await judged(self._source, version, gate, ages=ages, now=self._wall())
+        return await judged(self._source, self._keys, version, gate, ages=ages, now=self._wall())
 
 
 async def judged(
-    source: GateSource, version: VersionId, gate: GateSettings, *, ages: bool, now: float
+    source: GateSource, keys: GateKeys, version: VersionId, gate: GateSettings, *, ages: bool, now: float
 ) -> GateJudgement:
     """What `source` has of `version`, judged by `gate` at `now`, in seconds since 1970. `ages`: whether its
     record may be too old. Raises RegistryError."""
     try:
-        key = None if gate.key_path is None else await in_disk_thread(_read_key, gate.key_path)
+        key = None if gate.key_path is None else await keys.read(gate.key_path)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         return not_judged(version, Objection.NO_KEY, f"gate.key_file can not be used: {why}")
@@ -120,9 +119,3 @@ async def judged(
 def _not_read(version: VersionId, error: str) -> GateJudgement:
     why = f"the registry does not say what it has of it: {redact_line(error)}"
     return not_judged(version, Objection.NOT_READ, why)
-
-
-def _read_key(path: Path) -> bytes:
-    """Raises OSError, and ValueError with a sentence; neither quotes anything of it."""
-    with open(path, "rb", opener=open_at_once) as file:
-        return signing_key(file.read(MOST_KEY_BYTES + 1024))

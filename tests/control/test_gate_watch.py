@@ -1,11 +1,13 @@
 """A canary that has not passed the gate gets nobody; production is never held; what passed stays."""
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
+from router.control import gate_keys
 from router.control.alias_watch import AliasWatch
 from router.control.caps import CapControl
 from router.control.gate_watch import GateWatch
@@ -28,6 +30,7 @@ NOW = 1_795_000_000.0
 HOUR = 3600.0
 KEY = b"0123456789abcdef0123456789abcdef"
 HALF = {"production": 50, "canary": 50}
+PASSED_V2 = GateRecord(registered(V2), GateVerdict.PASS, V1.number, NOW - HOUR, "ci")
 CANARY_KEY = "user-2"
 """In bucket 418."""
 
@@ -199,13 +202,47 @@ async def test_a_signed_record_counts_with_the_key_that_is_in_the_file_now(
     file = tmp_path / "key"
     file.write_bytes(b"another key of enough bytes")
     gateway.configure(canary="required", key_file=str(file))
-    record = GateRecord(registered(V2), GateVerdict.PASS, 1, NOW - HOUR, "ci")
-    gateway.world.tags[V2] = gate_tag(record, KEY), None
+    gateway.world.tags[V2] = gate_tag(PASSED_V2, KEY), None
     await gateway.serve(production=V1, canary=V2)
     await gateway.look()
     assert gateway.state() == ("held", ["wrong_signature"])
 
     file.write_bytes(KEY)
+    await gateway.look()
+    assert gateway.state() == ("passed", [])
+
+
+async def test_a_key_on_a_disk_that_hangs_holds_the_canaries_of_its_own_models_only(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, reads = threading.Event(), list[Path]()
+
+    def hangs(path: Path) -> bytes:
+        reads.append(path)
+        go_on.wait(60)
+        return KEY
+
+    monkeypatch.setattr(gate_keys, "_read_key", hangs)
+    monkeypatch.setattr(gate_keys, "READ_SECONDS", 0.1)
+    other, champion = VersionId("toxicity", 2), VersionId("toxicity", 1)
+    signed = settings(split=HALF, gate={"canary": "required", "key_file": "/run/secrets/gate"})
+    plain = settings(split=HALF, gate={"canary": "required"})
+    gateway.models.apply({"sentiment": signed, "toxicity": plain})
+    gateway.world.tags = {V2: (gate_tag(PASSED_V2, KEY), None), other: (passed(other), None)}
+    gateway.world.aspired["toxicity"] = {PRODUCTION: champion, CANARY: other}
+    await gateway.serve(production=V1, canary=V2)
+    toxicity = gateway.models.managers["toxicity"]
+    await until(lambda: len(toxicity.bound) == 2)
+    for _ in range(3):
+        await gateway.look()
+
+    assert gateway.state() == ("held", ["no_key"])
+    assert gateway.why() == "gate.key_file can not be used: its disk did not answer within 0.1 s"
+    assert toxicity.gate_holds.held == frozenset()
+    assert reads == [Path("/run/secrets/gate")], "one thread hangs, and not one more at each look"
+
+    monkeypatch.setattr(gate_keys, "READ_SECONDS", 60.0)
+    go_on.set()
     await gateway.look()
     assert gateway.state() == ("passed", [])
 
