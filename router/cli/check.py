@@ -14,6 +14,7 @@ from router.adapters.config.file import load_settings
 from router.app.backends import Backends, open_backends
 from router.cli.ready_version import bring_here, load
 from router.cli.split import find_model
+from router.control.gate_keys import GateKeys
 from router.control.gate_watch import judged
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.requirement_lines import plain_requirements, unpinned
@@ -130,7 +131,9 @@ async def _gate(
         return {}
     ages = alias != PRODUCTION and wanted.gate.canary == "required"
     try:
-        found = await judged(backends.gate_source, version, wanted.gate, ages=ages, now=time.time())
+        found = await judged(
+            backends.gate_source, GateKeys(), version, wanted.gate, ages=ages, now=time.time()
+        )
     except RegistryError as error:
         return {"gate": {"passes": False, "why": f"the registry: {error}"}}
     return {"gate": {"passes": found.passes, "why": found.why_not or found.by_what()}}

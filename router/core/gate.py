@@ -1,6 +1,6 @@
 """Whether a version has passed the gate, by what the registry says of it. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from router.core.gate_record import (
@@ -46,8 +46,10 @@ class GateJudgement:
     """What was found of one version."""
 
     version: VersionId
-    objections: Objections
-    """Why it is not let through; empty: it is."""
+    to_gate: Objections
+    """Why its record of the gate does not let it through; or of both tags, where none was read."""
+    to_override: Objections | None = None
+    """Why its override does not; None where there is none, or none is needed."""
     record: GateRecord | None = None
     """By which it passed."""
     override: Override | None = None
@@ -56,7 +58,20 @@ class GateJudgement:
     @property
     def passes(self) -> bool:
         """Whether it is let through."""
-        return not self.objections
+        return self.record is not None or self.override is not None
+
+    @property
+    def objections(self) -> Objections:
+        """Why it is not let through; empty: it is."""
+        return {} if self.passes else _joined(self.to_gate, self.to_override or {})
+
+    def counts_but_for(self, excused: Collection[Objection]) -> bool:
+        """Whether one of its tags lets it through, or would if nobody minded what is `excused`.
+
+        Each tag for itself: what an override lets through needs no record of the gate.
+        """
+        both = (self.to_gate, self.to_override)
+        return self.passes or any(one is not None and one.keys() <= set(excused) for one in both)
 
     @property
     def why_not(self) -> str:
@@ -95,8 +110,8 @@ def judge(evidence: GateEvidence, rules: GateRules, now: float) -> GateJudgement
         return GateJudgement(of.version, objections)
     to_override = objections_to_override(evidence.override_tag, of, now=now, key=rules.key)
     if not to_override:
-        return GateJudgement(of.version, {}, override=read_override(evidence.override_tag))
-    return GateJudgement(of.version, _joined(objections, to_override))
+        return GateJudgement(of.version, objections, {}, override=read_override(evidence.override_tag))
+    return GateJudgement(of.version, objections, to_override)
 
 
 def not_judged(version: VersionId, why: Objection, sentence: str) -> GateJudgement:

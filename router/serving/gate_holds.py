@@ -16,9 +16,10 @@ from router.settings.gate import GateSettings
 NOT_JUDGED = "what the registry says of it was not read yet"
 _PASSES = ("passed", "overridden")
 _NOT_KNOWN = frozenset({Objection.NOT_READ, Objection.NO_KEY})
-_EXCUSED = _NOT_KNOWN | {Objection.TOO_OLD, Objection.METADATA}
-"""What does not speak against a version that is recorded to have passed: time, another rule, and what is not
-known. A tag that is gone, or is not its own, does: another version may have come under its number."""
+_EXCUSED = _NOT_KNOWN | {Objection.TOO_OLD, Objection.AHEAD, Objection.METADATA}
+"""What does not speak against a version that is recorded to have passed, where it is all that is found of one
+of its two tags: time, another rule, and what is not known. Tags that are gone, or are not its own, do:
+another version may have come under its number."""
 _LONGEST_WORD = 500
 """Characters of what a record keeps of why a version passed."""
 
@@ -45,7 +46,8 @@ class GateHolds:
     A version passes once: from then on, and as long as an alias serves it, neither the age of its record nor
     another production takes that away. What passed is recorded (`CapsInForce.passages`), so that it stays
     after a restart, and at other gateways that begin to serve it later: the record stands for a tag that has
-    become too old, or can not be read, and not for one that is gone. Production is never held.
+    become too old, for an override that has ended, and for what can not be read, and not for tags that are
+    gone. Production is never held.
     """
 
     def __init__(self, name: str, model: GatedModel, recorder: Recorder, caps: CapsInForce) -> None:
@@ -189,7 +191,7 @@ class GateHolds:
     def _is_excused(self, version: VersionId) -> bool:
         """Whether nothing is known that speaks against what is only recorded."""
         judged = self._judged.get(version)
-        return judged is None or judged.objections.keys() <= _EXCUSED
+        return judged is None or judged.counts_but_for(_EXCUSED)
 
     def _let_through(self, version: VersionId) -> None:
         judged = self._judged.get(version)

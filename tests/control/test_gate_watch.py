@@ -1,19 +1,23 @@
 """A canary that has not passed the gate gets nobody; production is never held; what passed stays."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
+from router.control import gate_keys
 from router.control.alias_watch import AliasWatch
 from router.control.caps import CapControl
 from router.control.gate_watch import GateWatch
 from router.core.caps import CapTarget, records_from_json, records_to_json
+from router.core.gate import GateEvidence
 from router.core.gate_events import GateNotPassed, GatePassed
 from router.core.gate_record import GateRecord, GateVerdict, Override, Registered, gate_tag, override_tag
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.routing import Reason, assign
+from router.errors import RegistryUnavailable
 from router.serving.caps import CapsInForce
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
@@ -26,6 +30,7 @@ NOW = 1_795_000_000.0
 HOUR = 3600.0
 KEY = b"0123456789abcdef0123456789abcdef"
 HALF = {"production": 50, "canary": 50}
+PASSED_V2 = GateRecord(registered(V2), GateVerdict.PASS, V1.number, NOW - HOUR, "ci")
 CANARY_KEY = "user-2"
 """In bucket 418."""
 
@@ -197,13 +202,47 @@ async def test_a_signed_record_counts_with_the_key_that_is_in_the_file_now(
     file = tmp_path / "key"
     file.write_bytes(b"another key of enough bytes")
     gateway.configure(canary="required", key_file=str(file))
-    record = GateRecord(registered(V2), GateVerdict.PASS, 1, NOW - HOUR, "ci")
-    gateway.world.tags[V2] = gate_tag(record, KEY), None
+    gateway.world.tags[V2] = gate_tag(PASSED_V2, KEY), None
     await gateway.serve(production=V1, canary=V2)
     await gateway.look()
     assert gateway.state() == ("held", ["wrong_signature"])
 
     file.write_bytes(KEY)
+    await gateway.look()
+    assert gateway.state() == ("passed", [])
+
+
+async def test_a_key_on_a_disk_that_hangs_holds_the_canaries_of_its_own_models_only(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, reads = threading.Event(), list[Path]()
+
+    def hangs(path: Path) -> bytes:
+        reads.append(path)
+        go_on.wait(60)
+        return KEY
+
+    monkeypatch.setattr(gate_keys, "_read_key", hangs)
+    monkeypatch.setattr(gate_keys, "READ_SECONDS", 0.1)
+    other, champion = VersionId("toxicity", 2), VersionId("toxicity", 1)
+    signed = settings(split=HALF, gate={"canary": "required", "key_file": "/run/secrets/gate"})
+    plain = settings(split=HALF, gate={"canary": "required"})
+    gateway.models.apply({"sentiment": signed, "toxicity": plain})
+    gateway.world.tags = {V2: (gate_tag(PASSED_V2, KEY), None), other: (passed(other), None)}
+    gateway.world.aspired["toxicity"] = {PRODUCTION: champion, CANARY: other}
+    await gateway.serve(production=V1, canary=V2)
+    toxicity = gateway.models.managers["toxicity"]
+    await until(lambda: len(toxicity.bound) == 2)
+    for _ in range(3):
+        await gateway.look()
+
+    assert gateway.state() == ("held", ["no_key"])
+    assert gateway.why() == "gate.key_file can not be used: its disk did not answer within 0.1 s"
+    assert toxicity.gate_holds.held == frozenset()
+    assert reads == [Path("/run/secrets/gate")], "one thread hangs, and not one more at each look"
+
+    monkeypatch.setattr(gate_keys, "READ_SECONDS", 60.0)
+    go_on.set()
     await gateway.look()
     assert gateway.state() == ("passed", [])
 
@@ -259,6 +298,41 @@ async def test_a_registry_that_comes_and_goes_is_no_news_of_what_is_held(gateway
 
     assert gateway.state() == ("held", ["not_read"])
     assert gateway.told == [("canary", "no_record")]
+
+
+@pytest.mark.parametrize("slow", [{V1}, {V1, V2}], ids=["one", "two"])
+async def test_versions_that_are_slow_to_read_keep_no_other_from_being_asked_about(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, slow: set[VersionId]
+) -> None:
+    """A run or a LoggedModel may be slow, and nothing else of the registry."""
+    challenger = Alias("challenger")
+    split = {"production": 98, "canary": 1, "challenger": 1}
+    gateway.configure(split, canary="required", production="report")
+    gateway.world.tags = {version: (passed(version), None) for version in (V1, V2, V3)}
+    answer = gateway.world.gate_evidence
+
+    async def asked(version: VersionId, required: Sequence[str], *, deadline_seconds: float) -> GateEvidence:
+        evidence = await answer(version, required, deadline_seconds=deadline_seconds)
+        if version in slow:
+            gateway.clock.now += deadline_seconds
+            raise RegistryUnavailable("no answer within 5 s")
+        return evidence
+
+    monkeypatch.setattr(gateway.world, "gate_evidence", asked)
+    await gateway.serve(production=V1, canary=V2, challenger=V3)
+    await gateway.watch.tick()
+    assert gateway.world.gate_questions == [V1], "silence about one is silence about all, in one tick"
+    assert gateway.state(challenger) == ("held", ["not_read"])
+
+    for _ in slow:
+        gateway.clock.now += 1.0
+        await gateway.watch.tick()
+    assert gateway.state(challenger) == ("passed", [])
+    assert gateway.state(PRODUCTION) == ("not_passed", ["not_read"])
+
+    slow = set()
+    await gateway.look()
+    assert {gateway.state(alias)[0] for alias in gateway.manager.bound} == {"passed"}
 
 
 async def test_while_polls_fail_it_is_not_asked_for_tags(gateway: Gateway) -> None:
@@ -332,6 +406,40 @@ async def test_what_was_let_through_before_is_held_once_its_tag_is_seen_to_be_go
     await late.look()
     assert late.state() == ("held", ["no_record"])
     assert late.told == [("canary", "passed"), ("canary", "no_record")]
+    await models.close(0.0)
+
+
+@pytest.mark.parametrize(
+    ("tag", "override", "later", "held"),
+    [
+        pytest.param(None, let_through(V2), 2 * HOUR, [], id="the override ended"),
+        pytest.param(
+            passed(V2, verdict=GateVerdict.FAIL), let_through(V2), 2 * HOUR, [], id="it failed, too"
+        ),
+        pytest.param(passed(V2), None, -2 * HOUR, [], id="a clock that is behind"),
+        pytest.param(None, let_through(V2), -2 * HOUR, [], id="a clock that is behind an override"),
+        pytest.param(
+            None, let_through(V1), 2 * HOUR, ["no_record", "other_version", "too_old"], id="another's"
+        ),
+        pytest.param(passed(V1), None, -2 * HOUR, ["other_version", "ahead"], id="another's, and ahead"),
+    ],
+)
+async def test_a_restart_excuses_what_only_time_took_from_the_tag_that_lets_through(
+    gateway: Gateway, tag: str | None, override: str | None, later: float, held: list[str]
+) -> None:
+    """Nobody needed the gate's own tag of what an override let through."""
+    gateway.world.tags[V2] = passed(V2), None
+    await gateway.serve(production=V1, canary=V2)
+    await gateway.look()
+    gateway.world.tags[V2] = tag, override
+    models, facts, caps = another_gateway(gateway)
+    caps.restore(gateway.caps.known.records)
+    late = Gateway(models, gateway.world, facts, caps, Clock(), now=NOW + later)
+    await late.serve(production=V1, canary=V2)
+    await late.look()
+    await late.look()
+
+    assert late.state() == ("held" if held else "passed", held)
     await models.close(0.0)
 
 

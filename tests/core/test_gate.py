@@ -62,6 +62,17 @@ def test_an_override_that_does_not_count_is_named_beside_what_the_gate_says() ->
     )
 
 
+def test_of_two_tags_one_that_would_count_but_for_its_age_is_enough() -> None:
+    ended = NOW + 2 * HOUR
+    evidence = GateEvidence(FRAUD_V7, None, override_tag(LET_PASS, KEY))
+    forged = replace(evidence, override_tag=override_tag(LET_PASS, OTHER_KEY))
+
+    assert judge(evidence, RULES, ended).counts_but_for({Objection.TOO_OLD})
+    assert not judge(forged, RULES, ended).counts_but_for({Objection.TOO_OLD})
+    none = judge(replace(evidence, override_tag=None), RULES, ended)
+    assert not none.counts_but_for({Objection.TOO_OLD})
+
+
 def test_a_passed_record_is_what_counts_where_there_is_an_override_too() -> None:
     judgement = judge(replace(EVIDENCE, override_tag=override_tag(LET_PASS, KEY)), RULES, NOW)
 
