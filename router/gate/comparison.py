@@ -33,7 +33,8 @@ def compare(metric: Metric, rows: PairedRows) -> Difference:
         largest = metric.largest
         if largest is None:
             largest = float(max(candidate.max(), production.max()) - min(candidate.min(), production.min()))
-        interval = paired_mean(candidate - production, rows.groups, largest)
+        is_known = metric.largest is not None
+        interval = paired_mean(candidate - production, rows.groups, largest, is_known=is_known)
         values = float(candidate.mean()), float(production.mean())
         return _difference(metric, Method.PAIRED_MEAN, rows, *values, interval)
     values = float(candidate), float(production)
@@ -71,10 +72,13 @@ def _resampled(metric: Metric, rows: PairedRows, candidate: float, production: f
         interval = bootstrap(difference, candidate - production, len(rows.targets), rows.groups, RESAMPLES)
     differ = rows.candidate != rows.production
     largest = max(abs(candidate), abs(production)) if metric.largest is None else metric.largest
+    is_known = metric.largest is not None
     if rows.groups is None:
-        return widened_for_few(interval, int(differ.sum()), _rarest(metric, rows.targets), largest, "rows")
-    differing = int(np.count_nonzero(np.bincount(rows.groups, weights=differ)))
-    return widened_for_few(interval, differing, int(rows.groups.max()) + 1, largest, "groups")
+        differing, units, unit = int(differ.sum()), _rarest(metric, rows.targets), "rows"
+    else:
+        differing = int(np.count_nonzero(np.bincount(rows.groups, weights=differ)))
+        units, unit = int(rows.groups.max()) + 1, "groups"
+    return widened_for_few(interval, differing, units, largest, unit, is_known=is_known)
 
 
 def _rarest(metric: Metric, targets: Floats) -> int:
