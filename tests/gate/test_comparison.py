@@ -82,7 +82,28 @@ def test_equal_labels_of_40_rows_are_no_proof_of_f1() -> None:
     assert found.point == 0
     assert found.high == -found.low == pytest.approx(math.log(40) / rarer)
     assert found.notes == (
-        f"the versions differ in 0 of {rarer} rows, so the interval allows for unseen ones",
+        f"the versions differ in 0 of {rarer} rows of one label, so the interval allows for unseen ones",
+    )
+
+
+@pytest.mark.parametrize("groups", [None, 400], ids=["rows", "groups"])
+@pytest.mark.parametrize("name", ["balanced_accuracy", "f1_macro", "matthews_corrcoef"])
+def test_a_label_that_was_hardly_seen_is_allowed_for_however_much_was_seen_of_the_others(
+    name: str, groups: int | None
+) -> None:
+    """The candidate is better on a frequent label, and nobody knows what it does with the rare one."""
+    targets = np.repeat([0.0, 1.0, 2.0], [1000, 995, 5])
+    production = targets.copy()
+    production[:14] = 1.0
+    codes = None if groups is None else np.arange(2000) % groups
+    found = compare(metric_of(name), PairedRows(targets, targets, production, codes))
+
+    largest = 2.0 if name == "matthews_corrcoef" else 1.0
+    unit = "rows" if groups is None else "groups"
+    assert found.point > 0.004
+    assert found.low == pytest.approx(found.point - largest * math.log(40) / 5)
+    assert found.notes == (
+        f"the versions differ in 0 of 5 {unit} of one label, so the interval allows for unseen ones",
     )
 
 
