@@ -7,10 +7,17 @@ import numpy as np
 
 from router.gate.errors import MetricRefused
 from router.gate.kept_rows import PairedRows
-from router.gate.named_metrics import Metric
+from router.gate.named_metrics import Metric, Needs
 from router.gate.statistics.bootstrap import RESAMPLES, Rows, bootstrap
 from router.gate.statistics.delong import delong
-from router.gate.statistics.difference import Difference, Floats, Interval, Method, widened_for_few
+from router.gate.statistics.difference import (
+    FEW_DIFFER,
+    Difference,
+    Floats,
+    Interval,
+    Method,
+    widened_for_few,
+)
 from router.gate.statistics.paired_mean import paired_mean
 
 
@@ -20,6 +27,16 @@ def compare(metric: Metric, rows: PairedRows) -> Difference:
     A metric that is a mean of a value per row has a paired t interval, `roc_auc` DeLong's, any other a
     bootstrap's; each over groups where rows have some.
     """
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = _compared(metric, rows)
+    # Finite values of rows may have no finite sum, or squares.
+    known = np.isfinite([found.candidate, found.production, found.point]).all()
+    if not known or np.isnan([found.low, found.high]).any():
+        raise MetricRefused(f"{metric.name} has no finite value on these rows: answers are too large")
+    return found
+
+
+def _compared(metric: Metric, rows: PairedRows) -> Difference:
     if metric.method is Method.DELONG:
         if len(np.unique(rows.targets)) < 2:
             raise MetricRefused(
@@ -33,7 +50,8 @@ def compare(metric: Metric, rows: PairedRows) -> Difference:
         largest = metric.largest
         if largest is None:
             largest = float(max(candidate.max(), production.max()) - min(candidate.min(), production.min()))
-        interval = paired_mean(candidate - production, rows.groups, largest)
+        is_known = metric.largest is not None
+        interval = paired_mean(candidate - production, rows.groups, largest, is_known=is_known)
         values = float(candidate.mean()), float(production.mean())
         return _difference(metric, Method.PAIRED_MEAN, rows, *values, interval)
     values = float(candidate), float(production)
@@ -69,19 +87,34 @@ def _resampled(metric: Metric, rows: PairedRows, candidate: float, production: f
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         interval = bootstrap(difference, candidate - production, len(rows.targets), rows.groups, RESAMPLES)
-    differ = rows.candidate != rows.production
     largest = max(abs(candidate), abs(production)) if metric.largest is None else metric.largest
-    if rows.groups is None:
-        return widened_for_few(interval, int(differ.sum()), _rarest(metric, rows.targets), largest, "rows")
-    differing = int(np.count_nonzero(np.bincount(rows.groups, weights=differ)))
-    return widened_for_few(interval, differing, int(rows.groups.max()) + 1, largest, "groups")
+    is_known = metric.largest is not None
+    differing, units, unit = _least_seen(metric, rows)
+    return widened_for_few(interval, differing, units, largest, unit, is_known=is_known)
 
 
-def _rarest(metric: Metric, targets: Floats) -> int:
-    """Rows that a metric may rest on: of those with the rarest label."""
-    if not metric.two_labels:
-        return len(targets)
-    return int(np.unique(targets, return_counts=True)[1].min())
+def _least_seen(metric: Metric, rows: PairedRows) -> tuple[int, int, str]:
+    """On how many the versions differ, of how many rows or groups, and what these are called.
+
+    Of labels, those rows that have the one of which the least is known: the rarest on which the versions
+    hardly differ. A metric may rest on each label as much as on all others together, as a mean over labels
+    does, so what was seen of the others says nothing of it.
+    """
+    differ = rows.candidate != rows.production
+    unit = "rows" if rows.groups is None else "groups"
+    if metric.needs is Needs.NUMBERS:
+        labels = np.zeros(len(differ), dtype=np.int64)
+    else:
+        labels = np.unique(rows.targets, return_inverse=True)[1]
+        unit = f"{unit} of one label"
+    if rows.groups is not None:  # then a unit is a group's rows of one label
+        several = int(rows.groups.max()) + 1
+        units, places = np.unique(labels * several + rows.groups, return_inverse=True)
+        labels, differ = units // several, np.bincount(places, weights=differ) > 0
+    count = np.bincount(labels)
+    differing = np.bincount(labels, weights=differ)
+    least = int(np.where(differing < FEW_DIFFER, count, len(rows.targets) + 1).argmin())
+    return int(differing[least]), int(count[least]), unit
 
 
 def _difference(

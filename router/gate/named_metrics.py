@@ -49,7 +49,7 @@ class Metric:
     probabilities: bool = False
     """Scores are between 0 and 1."""
     largest: float | None = None
-    """How much the value of one row, or of all where it is no mean, can differ; None: as much as is seen."""
+    """How much the value of one row, or of all where it is no mean, can differ; None: that is not known."""
 
 
 def _accuracy(targets: Floats, labels: Floats) -> Floats:

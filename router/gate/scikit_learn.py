@@ -15,6 +15,21 @@ from router.gate.errors import MetricRefused
 from router.gate.named_metrics import Metric, Needs
 from router.gate.statistics.difference import Floats, Method
 
+_BETWEEN_0_AND_1 = {
+    "average_precision",
+    "balanced_accuracy",
+    "completeness_score",
+    "fowlkes_mallows_score",
+    "homogeneity_score",
+    "neg_brier_score",
+    "normalized_mutual_info_score",
+    "rand_score",
+    "top_k_accuracy",
+    "v_measure_score",
+}
+"""Or, of a loss, between −1 and 0. What a next release adds is not among them until somebody looked."""
+_AVERAGED = ("f1", "jaccard", "precision", "recall", "roc_auc")
+"""Alone, or followed by how labels are averaged; all between 0 and 1."""
 _SOME_NUMBERS = np.asarray([1.5, 2.0, 3.0, 4.5])
 _TWO_LABELS = np.asarray([1.0, 0.0, 1.0, 0.0])
 _THREE_LABELS = np.asarray([2.0, 0.0, 1.0, 0.0])
@@ -84,8 +99,15 @@ def scorer_of(name: str) -> Metric:
         Method.BOOTSTRAP,
         two_labels=scores or not _takes(function, _THREE_LABELS, _THREE_LABELS),
         probabilities=scores and not _takes(function, _TWO_LABELS, _NO_PROBABILITIES),
-        largest=1.0,
+        largest=_largest(name),
     )
+
+
+def _largest(name: str) -> float | None:
+    """Between its least and its most; None of those that have no end, or are not known to have one."""
+    if name == "matthews_corrcoef":
+        return 2.0  # from −1 on
+    return 1.0 if name in _BETWEEN_0_AND_1 or name.startswith(_AVERAGED) else None
 
 
 def _takes(function: Callable[[Floats, Floats], Any], targets: Floats, answers: Floats) -> bool:

@@ -5,12 +5,14 @@ import math
 import numpy as np
 import pytest
 
+from router.core.gate_record import GateVerdict
 from router.gate import comparison
 from router.gate.comparison import compare
 from router.gate.errors import MetricRefused
 from router.gate.kept_rows import PairedRows
 from router.gate.named_metrics import metric_of
-from router.gate.statistics.difference import Method
+from router.gate.statistics.difference import ENOUGH_ALIKE, Method
+from router.gate.statistics.verdict import judge
 from tests.gate.statistics.made_up_versions import MadeUpVersions
 
 FEW_RESAMPLES = 200
@@ -80,8 +82,56 @@ def test_equal_labels_of_40_rows_are_no_proof_of_f1() -> None:
     assert found.point == 0
     assert found.high == -found.low == pytest.approx(math.log(40) / rarer)
     assert found.notes == (
-        f"the versions differ in 0 of {rarer} rows, so the interval allows for unseen ones",
+        f"the versions differ in 0 of {rarer} rows of one label, so the interval allows for unseen ones",
     )
+
+
+@pytest.mark.parametrize("groups", [None, 400], ids=["rows", "groups"])
+@pytest.mark.parametrize("name", ["balanced_accuracy", "f1_macro", "matthews_corrcoef"])
+def test_a_label_that_was_hardly_seen_is_allowed_for_however_much_was_seen_of_the_others(
+    name: str, groups: int | None
+) -> None:
+    """The candidate is better on a frequent label, and nobody knows what it does with the rare one."""
+    targets = np.repeat([0.0, 1.0, 2.0], [1000, 995, 5])
+    production = targets.copy()
+    production[:14] = 1.0
+    codes = None if groups is None else np.arange(2000) % groups
+    found = compare(metric_of(name), PairedRows(targets, targets, production, codes))
+
+    largest = 2.0 if name == "matthews_corrcoef" else 1.0
+    unit = "rows" if groups is None else "groups"
+    assert found.point > 0.004
+    assert found.low == pytest.approx(found.point - largest * math.log(40) / 5)
+    assert found.notes == (
+        f"the versions differ in 0 of 5 {unit} of one label, so the interval allows for unseen ones",
+    )
+
+
+@pytest.mark.parametrize("groups", [None, 10], ids=["rows", "groups"])
+@pytest.mark.parametrize(
+    "name", ["absolute_error", "r2", "tests.gate.own_metrics:pinball", "tests.gate.own_metrics:median_error"]
+)
+def test_a_few_rows_that_both_predict_well_say_nothing_of_a_metric_without_an_end(
+    name: str, groups: int | None
+) -> None:
+    """What was seen of its range says nothing of rows that were not."""
+    targets = np.arange(20.0)
+    codes = None if groups is None else np.arange(20) % groups
+    found = compare(metric_of(name), PairedRows(targets, targets, targets, codes))
+    judgement = judge(found, 0.005)
+
+    assert (found.point, found.low, found.high) == (0.0, -math.inf, math.inf)
+    assert judgement.verdict is GateVerdict.NOT_ENOUGH_DATA
+    assert "how much one can differ is not known of this metric, so fewer than 738" in judgement.sentence
+
+
+def test_with_enough_rows_what_was_seen_is_what_one_row_can_differ() -> None:
+    targets = np.arange(float(ENOUGH_ALIKE))
+    answers = targets + np.linspace(-1.0, 1.0, ENOUGH_ALIKE)
+    found = compare(metric_of("absolute_error"), PairedRows(targets, answers, answers, None))
+
+    assert ENOUGH_ALIKE == 738
+    assert found.high == -found.low == pytest.approx(math.log(40) / 738, rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +151,14 @@ def test_one_label_among_the_rows_that_both_answered_has_no_area() -> None:
     found = rows("scores")
     with pytest.raises(MetricRefused, match="all rows that both versions answered have one label"):
         compare(metric_of("roc_auc"), found._replace(targets=np.ones(400)))
+
+
+@pytest.mark.parametrize("groups", [None, 30], ids=["rows", "groups"])
+@pytest.mark.parametrize("name", ["absolute_error", "tests.gate.own_metrics:pinball"])
+def test_answers_so_large_that_their_mean_is_no_number_are_refused(name: str, groups: int | None) -> None:
+    found = rows("numbers", groups)
+    with pytest.raises(MetricRefused, match="has no finite value on these rows"):
+        compare(metric_of(name), found._replace(production=np.full(400, 1.7e308)))
 
 
 def test_a_value_that_is_no_number_is_refused() -> None:

@@ -90,6 +90,33 @@ def test_of_every_scorer_it_is_known_what_it_needs() -> None:
     assert facts(needs["neg_mean_poisson_deviance"]) == (Needs.NUMBERS, False, False)
 
 
+@pytest.mark.parametrize(
+    ("name", "largest"),
+    [
+        ("f1", 1.0),
+        ("f1_macro", 1.0),
+        ("balanced_accuracy", 1.0),
+        ("average_precision", 1.0),
+        ("neg_brier_score", 1.0),
+        ("roc_auc_ovr", 1.0),
+        ("matthews_corrcoef", 2.0),
+        ("neg_log_loss", None),
+        ("d2_log_loss_score", None),
+        ("d2_brier_score", None),
+        ("mutual_info_score", None),
+        ("adjusted_rand_score", None),
+        ("positive_likelihood_ratio", None),
+        ("r2", None),
+    ],
+)
+def test_of_a_scorer_it_is_known_how_much_it_can_differ_or_that_nobody_knows(
+    name: str, largest: float | None
+) -> None:
+    if name not in scorer_names():
+        pytest.skip(f"this release of scikit-learn has no {name}")
+    assert metric_of(name).largest == largest
+
+
 def facts(metric: Metric) -> tuple[Needs, bool, bool]:
     return metric.needs, metric.two_labels, metric.probabilities
 

@@ -16,6 +16,8 @@ FEW_DIFFER = 10
 """Below so many rows, or groups, on which the versions differ, no normal distribution describes their sum."""
 _UPPER_TAIL = (1 + CONFIDENCE) / 2
 _UNSEEN = -math.log(1 - _UPPER_TAIL)
+ENOUGH_ALIKE = math.ceil(_UNSEEN / 0.005)
+"""738 rows, or groups: versions that agree on so many differ on less than 1 in 200 of all."""
 
 
 class Method(StrEnum):
@@ -80,17 +82,25 @@ def t_interval(point: float, variance: float, degrees: float) -> Interval:
     return Interval(point, point - half, point + half)
 
 
-def widened_for_few(interval: Interval, differing: int, units: int, largest: float, unit: str) -> Interval:
+def widened_for_few(
+    interval: Interval, differing: int, units: int, largest: float, unit: str, *, is_known: bool = True
+) -> Interval:
     """At least ±largest·ln 40/units where the versions differ in fewer than FEW_DIFFER of the units.
 
-    `units`: how many rows or groups, `largest`: how much the metric's value of one can differ. Versions that
+    `units`: how many rows or groups, `largest`: how much the metric's value of one can differ. Where that
+    `is_known` by what was seen alone, fewer than ENOUGH_ALIKE units have no end: a few rows that both
+    versions predict well do not show how badly one can be predicted. Versions that
     agree on all of 40 rows have a variance of 0, and may disagree on one row in eleven: of n rows drawn, none
     is one of a kind that makes up a share of ln 40/n or more in 39 of 40 draws (the rule of three, Hanley &
     Lippman-Hand 1983, at 97.5 % instead of 95).
     """
     if differing >= FEW_DIFFER or not units:
         return interval
-    note = f"the versions differ in {differing} of {units} {unit}, so the interval allows for unseen ones"
+    seen = f"the versions differ in {differing} of {units} {unit}"
+    if not is_known and units < ENOUGH_ALIKE:
+        why = f"how much one can differ is not known of this metric, so fewer than {ENOUGH_ALIKE} say nothing"
+        return interval.at_least(math.inf, f"{seen}, and {why}")
+    note = f"{seen}, so the interval allows for unseen ones"
     return interval.at_least(largest * _UNSEEN / units, note)
 
 

@@ -87,7 +87,8 @@ def _criterion(difference: Difference, name: str, bound: float, asked: str) -> C
     if rows is not None:
         needed = f"about {rows} rows would decide at the seen variance, there are {difference.rows}"
     elif math.isinf(difference.low):
-        needed = f"{difference.rows} rows say too little to foresee how many would decide"
+        why = f" ({'; '.join(difference.notes)})" if difference.notes else ""
+        needed = f"{difference.rows} rows say too little to foresee how many would decide{why}"
     else:
         needed = "the seen difference is the bound itself, or nearly, so no number of rows is known to decide"
     seen = f"between {_amount(difference.low)} and {_amount(difference.high)}"
