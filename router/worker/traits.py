@@ -246,11 +246,17 @@ def _document(body: bytes) -> dict[str, Any]:
     return document
 
 
-def _split_table(value: Mapping[str, Any], wanted: _Wanted) -> _Table:
+def _first_places(names: Sequence[Any], wanted: _Wanted) -> dict[str, int]:
+    """Where each column that is asked for stands first: a body may name one as often as it has room."""
     places: dict[str, int] = {}
-    for place, name in enumerate(value["columns"]):
+    for place, name in enumerate(names):
         if isinstance(name, str) and name in wanted:
             places.setdefault(name, place)
+    return places
+
+
+def _split_table(value: Mapping[str, Any], wanted: _Wanted) -> _Table:
+    places = _first_places(value["columns"], wanted)
     rows: list[list[Any]] = value["data"]
     first = rows[:MOST_ROWS]
     return _Table(
@@ -297,13 +303,12 @@ def _tensors(document: Mapping[str, Any], wanted: _Wanted) -> _Table:
 
 def _csv_table(body: bytes, wanted: _Wanted) -> _Table:
     lines = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""))
-    header = next(lines)
+    places = _first_places(next(lines), wanted)
     rows = [line for line in lines if line]
     first = rows[:MOST_ROWS]
     columns = {
         name: [_cell(row[place], wanted[name]) if place < len(row) else None for row in first]
-        for place, name in enumerate(header)
-        if name in wanted
+        for name, place in places.items()
     }
     return _Table(len(rows), columns)
 

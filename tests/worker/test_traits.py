@@ -154,6 +154,12 @@ def test_rows_and_content_type_are_of_a_few_kinds(query: Query, expected: list[s
     assert traits(query) == []
 
 
+def test_of_columns_of_one_name_the_first_is_looked_at() -> None:
+    assert traits(Query(b"plan,age,income,member,age\ngold,33,2.0,true,old\n", "text/csv")) == []
+    split = {"columns": ["plan", "age", "income", "member", "age"], "data": [["gold", 33, 2.0, True, "old"]]}
+    assert traits(json_query({"dataframe_split": split})) == []
+
+
 def test_nan_is_null_and_infinity_is_out_of_range() -> None:
     row = json.dumps({**GOOD, "income": float("nan"), "age": 33})
     assert traits(Query(f'{{"dataframe_records": [{row}]}}'.encode(), None)) == ["column income null"]
@@ -216,6 +222,9 @@ HOSTILE: dict[str, Query] = {
     "a giant number": Query(b'{"dataframe_records": [{"age": ' + b"9" * 100_000 + b"}]}", None),
     "one csv cell": Query(b'plan,age\n"' + b"x" * 900_000, "text/csv"),
     "csv of commas": Query(b"plan,age\n" + b"," * 900_000, "text/csv"),
+    "csv with a column named 200 000 times": Query(
+        b"age," * 200_000 + b"\n" + b"1\n" * 1000, "text/csv; charset=latin-1"
+    ),
     "giant": Query(b"{" * 64_000_000, None),
     "tensors without shape": inference_query({"name": "age"}),
     "tensors of a false shape": inference_query(tensor("INT64", [10**30], [1], "age")),
