@@ -152,7 +152,8 @@ def _sentences(finding: Finding, ranking: Ranking, without: int, left_out: int) 
     sentences = [_sentence(finding, ranking)]
     if without:
         sentences.append(
-            f"Of {_counted(without, 'fault')} nothing is known: its worker ended, or it came too late."
+            f"Of {_counted(without, 'fault')} nothing is known: its worker ended, it came too late, or with"
+            " more than are looked at."
         )
     if left_out:
         sentences.append(f"{_counted(left_out, 'column')} more are not looked at.")

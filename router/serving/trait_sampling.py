@@ -2,7 +2,8 @@
 
 A tenth is drawn before anybody knows how it ends, and looked at whatever comes of it. Of the others only
 those are that fail. So every fault is there, and of good answers a tenth, drawn alike: whoever compares the
-two knows how. What was not drawn never counts as good.
+two knows how. What was not drawn never counts as good. Where more of either come at once than a worker reads,
+the traits of the others are not known.
 """
 
 from collections.abc import Callable

@@ -34,6 +34,7 @@ from router.worker.predict_threads import PredictThreads, use_threads
 from router.worker.scorer import Scorer
 from router.worker.sharing_check import SharingCheck
 from router.worker.sharing_cost import SharingCost
+from router.worker.traits import Allowance
 
 _Task = tuple[int, int, Query]
 _RETRY_SECONDS = 10.0
@@ -146,19 +147,20 @@ class RequestLoop:
             self._share_out(sequence, queries)
 
     def _answer_together(self, sequence: int, queries: Sequence[Query]) -> None:
+        traits, allowance = self._scorer.traits, Allowance()
         if not self._cost.compares(queries):
             for places, answers in self._scorer.together(queries, self._check):
                 self._announce_repeats()
-                self._send(sequence, places, self._scorer.traits.complete(queries, places, answers))
+                self._send(sequence, places, traits.complete(queries, places, answers, allowance))
             return
         shared: list[Sequence[Answer]] = []
         with efforts() as took:
             lone = self._scorer.answer(queries[0])
-            self._send(sequence, (0,), self._scorer.traits.complete(queries, (0,), (lone,)))
+            self._send(sequence, (0,), traits.complete(queries, (0,), (lone,), allowance))
             for their_places, answers in self._scorer.together(queries[1:], self._check):
                 self._announce_repeats()
                 places = [place + 1 for place in their_places]
-                self._send(sequence, places, self._scorer.traits.complete(queries, places, answers))
+                self._send(sequence, places, traits.complete(queries, places, answers, allowance))
                 shared.append(answers)
         if len(shared) == 1 and (decision := self._cost.add((lone,), shared[0], took[0].busy)):
             self._take_back(decision)
@@ -303,7 +305,8 @@ class RequestLoop:
 
     def _send_one(self, task: _Task, answer: Answer) -> None:
         sequence, place, query = task
-        self._send(sequence, (place,), self._scorer.traits.complete((query,), (0,), (answer,)))
+        completed = self._scorer.traits.complete((query,), (0,), (answer,), Allowance())
+        self._send(sequence, (place,), completed)
 
     def _send(self, sequence: int, places: Sequence[int], answers: Sequence[Answer]) -> None:
         # One answer always fits into a frame; those of a batch need not.

@@ -108,8 +108,8 @@ async def test_where_there_is_no_pattern_it_is_said_why(
 async def test_faults_of_which_nothing_is_known_are_said(gateway: Watched) -> None:
     gateway.see(20, 0, known=False)
     assert gateway.found()["why"].startswith(
-        "Under 8 faults of different keys so far: 0. Of 20 faults nothing is known: its worker ended, or it"
-        " came too late."
+        "Under 8 faults of different keys so far: 0. Of 20 faults nothing is known: its worker ended, it"
+        " came too late, or with more than are looked at."
     )
 
 

@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import process_time
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from msgspec.structs import replace
 
+from router.analysis.criteria import Criteria
 from router.core.traits import (
     COLUMN_CHARACTERS,
     COLUMN_KINDS,
@@ -36,7 +38,7 @@ from router.protocol.messages import (
 )
 from router.worker.load import Loaded
 from router.worker.request_loop import RequestLoop
-from router.worker.traits import MOST_BYTES, TraitReader
+from router.worker.traits import MOST_BYTES, MOST_CELLS, Allowance, TraitReader
 from tests.support.saved_versions import inference_query, json_query, tensor, text_query
 
 SCHEMA = Schema(
@@ -139,7 +141,7 @@ def test_a_record_that_lacks_a_column_is_enough() -> None:
         (replace(split_of(GOOD), content_type="application/json; charset=utf-8"), ["1 row", "JSON"]),
         (split_of(*[GOOD] * 11), ["11 to 100 rows", "absent"]),
         (csv_of(*[GOOD] * 3), ["2 to 10 rows", "CSV"]),
-        (tensors_of(*[GOOD] * 2000), ["over 1000 rows", "Open Inference Protocol"]),
+        (tensors_of(*[GOOD] * 1100), ["over 1000 rows", "Open Inference Protocol"]),
         (Query(b"PAR1", "application/vnd.apache.parquet"), ["rows not counted", "Parquet"]),
         (Query(b"{}", "x-secret/marker"), ["rows not counted", "other"]),
         (json_query({"dataframe_records": []}), ["no row", "absent"]),
@@ -152,6 +154,12 @@ def test_a_record_that_lacks_a_column_is_enough() -> None:
 def test_rows_and_content_type_are_of_a_few_kinds(query: Query, expected: list[str]) -> None:
     assert body_traits(query) == expected
     assert traits(query) == []
+
+
+def test_of_columns_of_one_name_the_first_is_looked_at() -> None:
+    assert traits(Query(b"plan,age,income,member,age\ngold,33,2.0,true,old\n", "text/csv")) == []
+    split = {"columns": ["plan", "age", "income", "member", "age"], "data": [["gold", 33, 2.0, True, "old"]]}
+    assert traits(json_query({"dataframe_split": split})) == []
 
 
 def test_nan_is_null_and_infinity_is_out_of_range() -> None:
@@ -197,15 +205,19 @@ def test_a_long_name_is_cut_and_its_column_still_found() -> None:
 
 
 HOSTILE: dict[str, Query] = {
-    "10 000 columns": json_query(
-        {"dataframe_split": {"columns": [f"x{n}" for n in range(10_000)], "data": [[1] * 10_000] * 20}}
+    "5 000 columns": json_query(
+        {"dataframe_split": {"columns": [f"x{n}" for n in range(5000)], "data": [[1] * 1000] * 3}}
     ),
-    "10 000 columns in records": json_query({"dataframe_records": [{f"x{n}": n for n in range(10_000)}] * 6}),
-    "many rows": json_query({"dataframe_records": [GOOD] * 14_000}),
+    "4 000 columns in records": json_query({"dataframe_records": [{f"x{n}": n for n in range(4000)}]}),
+    "many rows": json_query({"dataframe_records": [GOOD] * 950}),
+    "many empty rows": json_query({"dataframe_records": [{}] * 15_000}),
     "deep": json_query({"dataframe_records": [{"plan": json.loads("[" * 500 + "]" * 500)}]}),
-    "deeper than any parser": Query(b'{"dataframe_records": ' + b"[" * 900_000, None),
+    "deeper than any parser": Query(b'{"dataframe_records": ' + b"[" * 65_000, None),
     "NaN, which takes the slow parser": Query(
-        b'{"dataframe_records": [' + b",".join([b'{"age": NaN, "income": 1e400}'] * 30_000) + b"]}", None
+        b'{"dataframe_records": [' + b",".join([b'{"age": NaN, "income": 1e400}'] * 2100) + b"]}", None
+    ),
+    "NaN in many short rows": Query(
+        b'{"dataframe_split": {"columns": ["age"], "data": [' + b",".join([b"[NaN]"] * 10_000) + b"]}}", None
     ),
     "a name that is no text": json_query(
         {"dataframe_split": {"columns": [["plan"], {}, 7], "data": [[1, 2, 3]]}}
@@ -213,9 +225,16 @@ HOSTILE: dict[str, Query] = {
     "short rows": json_query(
         {"dataframe_split": {"columns": ["age", "plan"], "data": [[1], [], [1, "gold"]]}}
     ),
-    "a giant number": Query(b'{"dataframe_records": [{"age": ' + b"9" * 100_000 + b"}]}", None),
-    "one csv cell": Query(b'plan,age\n"' + b"x" * 900_000, "text/csv"),
-    "csv of commas": Query(b"plan,age\n" + b"," * 900_000, "text/csv"),
+    "a giant number": Query(b'{"dataframe_records": [{"age": ' + b"9" * 65_000 + b"}]}", None),
+    "one csv cell": Query(b'plan,age\n"' + b"x" * 65_000, "text/csv"),
+    "csv of commas": Query(b"plan,age\n" + b"," * 65_000, "text/csv"),
+    "csv of short lines": Query(b"income\n" + b"x\n" * 32_000, "text/csv"),
+    "csv with a column named 15 000 times": Query(
+        b"age," * 15_000 + b"\n" + b"1\n" * 1000, "text/csv; charset=latin-1"
+    ),
+    "csv with a column named 300 000 times": Query(
+        b"age," * 300_000 + b"\n" + b"1\n" * 1000, "text/csv; charset=latin-1"
+    ),
     "giant": Query(b"{" * 64_000_000, None),
     "tensors without shape": inference_query({"name": "age"}),
     "tensors of a false shape": inference_query(tensor("INT64", [10**30], [1], "age")),
@@ -223,10 +242,66 @@ HOSTILE: dict[str, Query] = {
 
 
 @pytest.mark.parametrize("query", HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_body_is_read_in_bounded_time(query: Query, slack: float) -> None:
-    began = process_time()
-    READER.read(query)
-    assert process_time() - began < 0.2 * slack
+def test_a_hostile_body_is_read_in_less_time_than_makes_an_answer_slow(query: Query, slack: float) -> None:
+    """Its answer waits for it, and so might those of others that came in the same frame."""
+    assert len(query.body) <= MOST_BYTES or len(query.body) > 1_000_000
+    assert least_seconds(lambda: READER.read(query)) < Criteria().min_seconds * slack
+
+
+@pytest.mark.parametrize("columns", [1, 5, 20, 64])
+@pytest.mark.parametrize("rows", [100, 1000])
+def test_a_large_table_is_read_in_less_time_than_makes_an_answer_slow(
+    columns: int, rows: int, slack: float
+) -> None:
+    """Else a canary that is its production would be found slower for being looked at."""
+    names = [f"feature_{n}" for n in range(columns)]
+    lines = [{name: 0.125 * n + row for n, name in enumerate(names)} for row in range(rows)]
+    reader = TraitReader(Schema([ColSpec(DataType.double, name) for name in names]), split_of(lines[0]).body)
+    for asked in FORMATS.values():
+        query = asked(*lines)
+        taken = least_seconds(partial(reader.read, query))
+        assert taken < Criteria().min_seconds * slack, query.body[:40]
+
+
+def least_seconds(work: Callable[[], object]) -> float:
+    """Of processor time, in five tries: collecting garbage is no part of it."""
+    tries = []
+    for _ in range(5):
+        began = process_time()
+        work()
+        tries.append(process_time() - began)
+    return min(tries)
+
+
+@pytest.mark.parametrize("asked", FORMATS.values(), ids=FORMATS)
+def test_of_a_body_so_many_rows_are_looked_at_that_they_have_2_000_cells(asked: Callable[..., Query]) -> None:
+    rows = MOST_CELLS // len(GOOD)
+    assert traits(asked(*[GOOD] * (rows - 1), {**GOOD, "plan": None})) == ["column plan null"]
+    assert traits(asked(*[GOOD] * rows, {**GOOD, "plan": None})) == []
+
+
+def test_a_large_input_example_is_read_whole() -> None:
+    row = {**GOOD, "note": "x" * 100}
+    example = split_of(*[row] * 999, {**row, "age": 90}).body
+    assert len(example) > MOST_BYTES
+    reader = TraitReader(SCHEMA, example)
+    assert traits(split_of({**GOOD, "age": 89}), reader) == []
+    assert traits(split_of({**GOOD, "age": 91}), reader) == ["column age outside the input example's range"]
+
+
+def test_of_a_frame_eight_requests_are_read_and_no_more_once_they_had_64_kib() -> None:
+    """Whichever come first, whatever their own size."""
+
+    def read_of(bodies: Sequence[int]) -> list[bool]:
+        queries = [Query(b" " * size, None, traits=TraitsWanted.ALWAYS) for size in bodies]
+        allowance, found = Allowance(), []
+        for place in range(len(queries)):
+            found += READER.complete(queries, (place,), (answer(PredictStatus.OK),), allowance)
+        return [one.traits is not None for one in found]
+
+    assert read_of([10] * 10) == [True] * 8 + [False] * 2
+    assert read_of([MOST_BYTES - 1, MOST_BYTES, 10]) == [True, True, False]
+    assert read_of([MOST_BYTES + 1] * 2 + [10]) == [True] * 3, "of these only the size is looked at"
 
 
 JSON_VALUES = st.recursive(
@@ -278,7 +353,7 @@ def test_traits_are_read_of_what_was_drawn_and_of_what_may_be_a_fault(
     wanted: TraitsWanted, given: Answer, read: bool
 ) -> None:
     queries: Sequence[Query] = [split_of(GOOD), replace(split_of(GOOD), traits=wanted)]
-    [completed] = READER.complete(queries, (1,), (given,))
+    [completed] = READER.complete(queries, (1,), (given,), Allowance())
     assert (completed.traits is not None) is read
 
 
