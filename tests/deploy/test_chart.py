@@ -14,6 +14,7 @@ from router import __version__
 from router.adapters.config.file import load_settings
 from router.cli import root as commands
 from router.cli.serve import check_config
+from router.settings import Settings
 from tests.deploy.chart import (
     CHART,
     CONFIG,
@@ -173,6 +174,13 @@ def test_tokens_are_drawn_unless_a_secret_of_the_operators_has_them() -> None:
     assert volume["secret"]["secretName"] == "theirs"
 
 
+def cold_digest(values: Object) -> str:
+    """The annotation by which pods are replaced."""
+    deployment = rendered(values)["deployment.yaml"]
+    (found,) = re.findall(r"canary-router/cold-configuration: (\w{64})\n", deployment)
+    return str(found)
+
+
 def test_what_takes_a_restart_and_nothing_else_in_the_configuration_replaces_the_pods() -> None:
     """For every key that there is, as its mark in the schema says."""
     schema = json.loads((DEPLOY.parent / "config" / "router.schema.json").read_text())["$defs"]
@@ -180,9 +188,7 @@ def test_what_takes_a_restart_and_nothing_else_in_the_configuration_replaces_the
     def digest(section: str, written: Any, server: Object | None = None) -> str:
         config = {"models": {"m": {}}, section: written} if section else {"models": {"m": {}}}
         text = "".join(f"{name}: {json.dumps(value)}\n" for name, value in config.items())
-        deployment = rendered({**VALUES, "config": text, "server": server or {}})["deployment.yaml"]
-        (found,) = re.findall(r"canary-router/cold-configuration: (\w{64})\n", deployment)
-        return str(found)
+        return cold_digest({**VALUES, "config": text, "server": server or {}})
 
     numbers = {
         "load_memory_mib",
@@ -209,3 +215,27 @@ def test_what_takes_a_restart_and_nothing_else_in_the_configuration_replaces_the
     for key, value in {"observe": "admin", "idle_seconds": 600, "drain_seconds": 5}.items():
         cold = schema["ServerSettings"]["properties"][key]["x-reload"] == "cold"
         assert (digest("", None, {key: value}) != before) is cold, key
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        {"production": 90, "canary": 10},
+        {"production": 100, "third": 0},
+        {"third": 5, "production": 95},
+        {"production": 100, "fourth": 0},
+        {"production": 100, "previous": 0},
+    ],
+    ids=str,
+)
+def test_a_split_replaces_the_pods_where_it_has_a_further_role(split: Object) -> None:
+    """That is a further alias, which a running gateway refuses; a share of a role that is there it follows."""
+
+    def settled(written: Object) -> tuple[Any, str]:
+        model = {"split": written, "load_memory_mib": 7}
+        aliases = Settings.model_validate({"models": {"m": model}}).models["m"].aliases
+        return aliases, cold_digest({**VALUES, "config": f"models: {json.dumps({'m': model}, indent=1)}\n"})
+
+    for before in ({"production": 95, "canary": 5}, {"production": 90, "third": 10}):
+        (former, old), (later, new) = settled(before), settled(split)
+        assert (new != old) is (later != former), before
