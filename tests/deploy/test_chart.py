@@ -23,6 +23,7 @@ from tests.deploy.chart import (
     NAMESPACE,
     VALUES,
     Object,
+    chart,
     container_of,
     helm_python,
     named,
@@ -212,8 +213,10 @@ def test_what_takes_a_restart_and_nothing_else_in_the_configuration_replaces_the
             assert (changed != before) is (part["x-reload"] == "cold"), f"{section}.{key}"
     assert digest("notify", [{"url": "https://example.com"}]) != before
     assert digest("models", {"m": {}, "n": {}}) == before
-    for key, value in {"observe": "admin", "idle_seconds": 600, "drain_seconds": 5}.items():
+    chosen = chart().schema["properties"]["server"]["properties"]
+    for key in chosen:
         cold = schema["ServerSettings"]["properties"][key]["x-reload"] == "cold"
+        value = {"observe": "admin", "core_dumps": True}.get(key, 9)
         assert (digest("", None, {key: value}) != before) is cold, key
 
 
@@ -229,7 +232,7 @@ def test_what_takes_a_restart_and_nothing_else_in_the_configuration_replaces_the
     ids=str,
 )
 def test_a_split_replaces_the_pods_where_it_has_a_further_role(split: Object) -> None:
-    """That is a further alias, which a running gateway refuses; a share of a role that is there it follows."""
+    """That is a further alias, which a running gateway refuses; shares alone it follows."""
 
     def settled(written: Object) -> tuple[Any, str]:
         model = {"split": written, "load_memory_mib": 7}

@@ -67,7 +67,7 @@
 {{- $written := include "canary-router.written" . | fromJson -}}
 {{- $server := include "canary-router.server" . | fromJson -}}
 {{- $cold := pick $written "environments" "notify" -}}
-{{- $_ := set $cold "server" (pick $server "listen" "admin" "admin_token_file" "lower_token_file" "state_dir" "tls" "admin_tls" "observe") -}}
+{{- $_ := set $cold "server" (pick $server "listen" "admin" "admin_token_file" "lower_token_file" "state_dir" "tls" "admin_tls" "observe" "core_dumps") -}}
 {{- $_ := set $cold "registry" (omit (default dict $written.registry) "poll_seconds" "download_timeout_seconds" "parallel_loads") -}}
 {{- $models := dict -}}
 {{- range $name, $model := $written.models -}}
