@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from ruamel.yaml import YAML
 
@@ -85,6 +86,19 @@ def test_what_it_says_after_an_install_are_commands_that_exist() -> None:
     inside = [line.partition(" -- canary-router ")[2].split() for line in typed[1:]]
     assert inside == [["status"], ["compare", '"fraud"']]
     assert {words[0] for words in inside} <= set(commands.commands)
+
+
+def test_commands_after_an_install_ask_by_the_name_that_the_certificate_has(tmp_path: Path) -> None:
+    """Without it they would ask 127.0.0.1, which need not be in the certificate."""
+    (peer,) = settings_of(WITH_TLS, tmp_path).fleet.addresses
+    typed = [line for line in rendered(WITH_TLS)["NOTES.txt"].splitlines() if " -- canary-router " in line]
+
+    assert len(typed) == 2
+    for line in typed:
+        name, *arguments = shlex.split(line.partition(" -- canary-router ")[2])
+        context = commands.commands[name].make_context(name, arguments, parent=click.Context(commands))
+        assert context.params["url"] == f"https://{peer.host}:{peer.port}"
+    assert "--url" not in rendered(VALUES)["NOTES.txt"]
 
 
 # The configuration
