@@ -2,7 +2,6 @@
 
 import base64
 import json
-import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -189,49 +188,66 @@ def test_tokens_are_drawn_unless_a_secret_of_the_operators_has_them() -> None:
     assert volume["secret"]["secretName"] == "theirs"
 
 
-def cold_digest(values: Object) -> str:
-    """The annotation by which pods are replaced."""
-    deployment = rendered(values)["deployment.yaml"]
-    (found,) = re.findall(r"canary-router/cold-configuration: (\w{64})\n", deployment)
-    return str(found)
+FIXED = {**VALUES, "memory": {"limitMiB": 4096}}
+"""Values with which the memory of a pod does not follow from the configuration."""
+SIZING = {"workers", "load_memory_mib", "worker_memory_mib", "keep_previous_seconds", "unsent_answers_mib"}
+"""Hot keys from which the memory of a pod is computed."""
+
+
+def pods(values: Object) -> str:
+    """What Kubernetes compares: with another text the pods are replaced."""
+    template = rendered(values)["deployment.yaml"].partition("\n  template:\n")[2]
+    assert "canary-router/cold-configuration" in template
+    return template
 
 
 def test_what_takes_a_restart_and_nothing_else_in_the_configuration_replaces_the_pods() -> None:
-    """For every key that there is, as its mark in the schema says."""
+    """For every key that there is, as its mark in the schema says, where the values have the memory.
+
+    Where it is computed, the keys that it is computed from replace them, too. Seconds of a drain do always.
+    """
     schema = json.loads((DEPLOY.parent / "config" / "router.schema.json").read_text())["$defs"]
+    replacing: set[str] = set()
+    sizing: set[str] = set()
 
-    def digest(section: str, written: Any, server: Object | None = None) -> str:
-        config = {"models": {"m": {}}, section: written} if section else {"models": {"m": {}}}
-        text = "".join(f"{name}: {json.dumps(value)}\n" for name, value in config.items())
-        return cold_digest({**VALUES, "config": text, "server": server or {}})
+    def as_text(config: Object) -> str:
+        return "".join(f"{name}: {json.dumps(value)}\n" for name, value in config.items())
 
-    numbers = {
-        "load_memory_mib",
-        "worker_memory_mib",
-        "workers",
-        "keep_previous_seconds",
-        "cache_max_gib",
-        "max_gib",
-    }
-    others = {"split": {"production": 100}, "environment": "own"}
-    before = digest("", None)
-    for name, section in (
+    def look(name: str, config: Object, server: Object | None = None) -> None:
+        before = {"config": as_text({"models": {"m": {}}})}
+        after = {"config": as_text({"models": {"m": {}}, **config}), "server": server or {}}
+        if pods({**FIXED, **after}) != pods({**FIXED, **before}):
+            replacing.add(name)
+        elif pods({**VALUES, **after}) != pods({**VALUES, **before}):
+            sizing.add(name)
+
+    numbers = {*SIZING, "cache_max_gib", "max_gib"}
+    others = {"split": {"production": 100}, "environment": "own", "observe": "admin", "core_dumps": True}
+    cold = set()
+    for kind, section in (
         ("RegistrySettings", "registry"),
         ("LogSettings", "log"),
         ("EnvironmentsSettings", "environments"),
         ("ModelSettings", "models"),
     ):
-        for key, part in schema[name]["properties"].items():
-            value = others.get(key, 7 if key in numbers else "another")
-            changed = digest(section, {"m": {key: value}} if section == "models" else {key: value})
-            assert (changed != before) is (part["x-reload"] == "cold"), f"{section}.{key}"
-    assert digest("notify", [{"url": "https://example.com"}]) != before
-    assert digest("models", {"m": {}, "n": {}}) == before
-    chosen = chart().schema["properties"]["server"]["properties"]
-    for key in chosen:
-        cold = schema["ServerSettings"]["properties"][key]["x-reload"] == "cold"
-        value = {"observe": "admin", "core_dumps": True}.get(key, 9)
-        assert (digest("", None, {key: value}) != before) is cold, key
+        for key, part in schema[kind]["properties"].items():
+            written = {key: others.get(key, 7 if key in numbers else "another")}
+            look(f"{section}.{key}", {section: {"m": written} if section == "models" else written})
+            if part["x-reload"] == "cold":
+                cold.add(f"{section}.{key}")
+    for key in chart().schema["properties"]["server"]["properties"]:
+        look(f"server.{key}", {}, {key: others.get(key, 9)})
+        if schema["ServerSettings"]["properties"][key]["x-reload"] == "cold":
+            cold.add(f"server.{key}")
+    look("notify", {"notify": [{"url": "https://example.com"}]})
+    look("a model more", {"models": {"m": {}, "n": {}}})
+
+    assert replacing == {*cold, "notify", "server.drain_seconds"}
+    assert sizing == {
+        *(f"models.{key}" for key in SIZING - {"unsent_answers_mib"}),
+        "server.unsent_answers_mib",
+        "a model more",
+    }
 
 
 @pytest.mark.parametrize(
@@ -251,7 +267,7 @@ def test_a_split_replaces_the_pods_where_it_has_a_further_role(split: Object) ->
     def settled(written: Object) -> tuple[Any, str]:
         model = {"split": written, "load_memory_mib": 7}
         aliases = Settings.model_validate({"models": {"m": model}}).models["m"].aliases
-        return aliases, cold_digest({**VALUES, "config": f"models: {json.dumps({'m': model}, indent=1)}\n"})
+        return aliases, pods({**FIXED, "config": f"models: {json.dumps({'m': model}, indent=1)}\n"})
 
     for before in ({"production": 95, "canary": 5}, {"production": 90, "third": 10}):
         (former, old), (later, new) = settled(before), settled(split)

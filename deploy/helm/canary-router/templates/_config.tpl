@@ -62,7 +62,8 @@
 {{- $text -}}
 {{- end -}}
 
-{{/* A digest of what takes a restart. Pods are replaced when it changes, and for nothing else in the configuration. */}}
+{{/* A digest of what takes a restart. Pods are replaced when it changes. Beside it only
+     sizes and times that follow from the configuration replace them (_sizes.tpl). */}}
 {{- define "canary-router.coldDigest" -}}
 {{- $written := include "canary-router.written" . | fromJson -}}
 {{- $server := include "canary-router.server" . | fromJson -}}
