@@ -63,8 +63,17 @@ def rendered(values: dict[str, Any], of: Any = None) -> dict[str, str]:
 
 def objects(values: dict[str, Any], of: Any = None) -> list[Object]:
     """The objects that Helm would send to a cluster."""
+    return _parsed(rendered(values, of))
+
+
+def objects_of_an_upgrade(values: dict[str, Any], cluster: Any) -> list[Object]:
+    """The same where the release is there, and Helm finds in `cluster` (`cluster_with`) what it looks up."""
+    return _parsed(cluster.render(chart(), values, name=RELEASE, namespace=NAMESPACE, is_upgrade=True))
+
+
+def _parsed(files: dict[str, str]) -> list[Object]:
     yaml = YAML(typ="safe", pure=False)
-    texts = (text for path, text in rendered(values, of).items() if path.endswith(".yaml"))
+    texts = (text for path, text in files.items() if path.endswith(".yaml"))
     return [found for text in texts for found in yaml.load_all(text) if found]
 
 

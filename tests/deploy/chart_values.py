@@ -34,6 +34,7 @@ def _that_go_together(drawn: Object) -> st.SearchStrategy[Object]:
     route = drawn.get("httpRoute", {})
     if route.get("enabled"):
         route["parentRefs"] = route.get("parentRefs") or [{"name": "public"}]
+        drawn.pop("tls", None)
     return st.sampled_from(CONFIGS).map(lambda config: {**drawn, "config": config})
 
 

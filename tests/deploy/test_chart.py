@@ -2,11 +2,11 @@
 
 import base64
 import json
-import re
 import shlex
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from ruamel.yaml import YAML
 
@@ -14,6 +14,7 @@ from router import __version__
 from router.adapters.config.file import load_settings
 from router.cli import root as commands
 from router.cli.serve import check_config
+from router.settings import Settings
 from tests.deploy.chart import (
     CHART,
     CONFIG,
@@ -22,6 +23,7 @@ from tests.deploy.chart import (
     NAMESPACE,
     VALUES,
     Object,
+    chart,
     container_of,
     helm_python,
     named,
@@ -83,6 +85,19 @@ def test_what_it_says_after_an_install_are_commands_that_exist() -> None:
     inside = [line.partition(" -- canary-router ")[2].split() for line in typed[1:]]
     assert inside == [["status"], ["compare", '"fraud"']]
     assert {words[0] for words in inside} <= set(commands.commands)
+
+
+def test_commands_after_an_install_ask_by_the_name_that_the_certificate_has(tmp_path: Path) -> None:
+    """Without it they would ask 127.0.0.1, which need not be in the certificate."""
+    (peer,) = settings_of(WITH_TLS, tmp_path).fleet.addresses
+    typed = [line for line in rendered(WITH_TLS)["NOTES.txt"].splitlines() if " -- canary-router " in line]
+
+    assert len(typed) == 2
+    for line in typed:
+        name, *arguments = shlex.split(line.partition(" -- canary-router ")[2])
+        context = commands.commands[name].make_context(name, arguments, parent=click.Context(commands))
+        assert context.params["url"] == f"https://{peer.host}:{peer.port}"
+    assert "--url" not in rendered(VALUES)["NOTES.txt"]
 
 
 # The configuration
@@ -173,39 +188,87 @@ def test_tokens_are_drawn_unless_a_secret_of_the_operators_has_them() -> None:
     assert volume["secret"]["secretName"] == "theirs"
 
 
+FIXED = {**VALUES, "memory": {"limitMiB": 4096}}
+"""Values with which the memory of a pod does not follow from the configuration."""
+SIZING = {"workers", "load_memory_mib", "worker_memory_mib", "keep_previous_seconds", "unsent_answers_mib"}
+"""Hot keys from which the memory of a pod is computed."""
+
+
+def pods(values: Object) -> str:
+    """What Kubernetes compares: with another text the pods are replaced."""
+    template = rendered(values)["deployment.yaml"].partition("\n  template:\n")[2]
+    assert "canary-router/cold-configuration" in template
+    return template
+
+
 def test_what_takes_a_restart_and_nothing_else_in_the_configuration_replaces_the_pods() -> None:
-    """For every key that there is, as its mark in the schema says."""
+    """For every key that there is, as its mark in the schema says, where the values have the memory.
+
+    Where it is computed, the keys that it is computed from replace them, too. Seconds of a drain do always.
+    """
     schema = json.loads((DEPLOY.parent / "config" / "router.schema.json").read_text())["$defs"]
+    replacing: set[str] = set()
+    sizing: set[str] = set()
 
-    def digest(section: str, written: Any, server: Object | None = None) -> str:
-        config = {"models": {"m": {}}, section: written} if section else {"models": {"m": {}}}
-        text = "".join(f"{name}: {json.dumps(value)}\n" for name, value in config.items())
-        deployment = rendered({**VALUES, "config": text, "server": server or {}})["deployment.yaml"]
-        (found,) = re.findall(r"canary-router/cold-configuration: (\w{64})\n", deployment)
-        return str(found)
+    def as_text(config: Object) -> str:
+        return "".join(f"{name}: {json.dumps(value)}\n" for name, value in config.items())
 
-    numbers = {
-        "load_memory_mib",
-        "worker_memory_mib",
-        "workers",
-        "keep_previous_seconds",
-        "cache_max_gib",
-        "max_gib",
-    }
-    others = {"split": {"production": 100}, "environment": "own"}
-    before = digest("", None)
-    for name, section in (
+    def look(name: str, config: Object, server: Object | None = None) -> None:
+        before = {"config": as_text({"models": {"m": {}}})}
+        after = {"config": as_text({"models": {"m": {}}, **config}), "server": server or {}}
+        if pods({**FIXED, **after}) != pods({**FIXED, **before}):
+            replacing.add(name)
+        elif pods({**VALUES, **after}) != pods({**VALUES, **before}):
+            sizing.add(name)
+
+    numbers = {*SIZING, "cache_max_gib", "max_gib"}
+    others = {"split": {"production": 100}, "environment": "own", "observe": "admin", "core_dumps": True}
+    cold = set()
+    for kind, section in (
         ("RegistrySettings", "registry"),
         ("LogSettings", "log"),
         ("EnvironmentsSettings", "environments"),
         ("ModelSettings", "models"),
     ):
-        for key, part in schema[name]["properties"].items():
-            value = others.get(key, 7 if key in numbers else "another")
-            changed = digest(section, {"m": {key: value}} if section == "models" else {key: value})
-            assert (changed != before) is (part["x-reload"] == "cold"), f"{section}.{key}"
-    assert digest("notify", [{"url": "https://example.com"}]) != before
-    assert digest("models", {"m": {}, "n": {}}) == before
-    for key, value in {"observe": "admin", "idle_seconds": 600, "drain_seconds": 5}.items():
-        cold = schema["ServerSettings"]["properties"][key]["x-reload"] == "cold"
-        assert (digest("", None, {key: value}) != before) is cold, key
+        for key, part in schema[kind]["properties"].items():
+            written = {key: others.get(key, 7 if key in numbers else "another")}
+            look(f"{section}.{key}", {section: {"m": written} if section == "models" else written})
+            if part["x-reload"] == "cold":
+                cold.add(f"{section}.{key}")
+    for key in chart().schema["properties"]["server"]["properties"]:
+        look(f"server.{key}", {}, {key: others.get(key, 9)})
+        if schema["ServerSettings"]["properties"][key]["x-reload"] == "cold":
+            cold.add(f"server.{key}")
+    look("notify", {"notify": [{"url": "https://example.com"}]})
+    look("a model more", {"models": {"m": {}, "n": {}}})
+
+    assert replacing == {*cold, "notify", "server.drain_seconds"}
+    assert sizing == {
+        *(f"models.{key}" for key in SIZING - {"unsent_answers_mib"}),
+        "server.unsent_answers_mib",
+        "a model more",
+    }
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        {"production": 90, "canary": 10},
+        {"production": 100, "third": 0},
+        {"third": 5, "production": 95},
+        {"production": 100, "fourth": 0},
+        {"production": 100, "previous": 0},
+    ],
+    ids=str,
+)
+def test_a_split_replaces_the_pods_where_it_has_a_further_role(split: Object) -> None:
+    """That is a further alias, which a running gateway refuses; shares alone it follows."""
+
+    def settled(written: Object) -> tuple[Any, str]:
+        model = {"split": written, "load_memory_mib": 7}
+        aliases = Settings.model_validate({"models": {"m": model}}).models["m"].aliases
+        return aliases, pods({**FIXED, "config": f"models: {json.dumps({'m': model}, indent=1)}\n"})
+
+    for before in ({"production": 95, "canary": 5}, {"production": 90, "third": 10}):
+        (former, old), (later, new) = settled(before), settled(split)
+        assert (new != old) is (later != former), before

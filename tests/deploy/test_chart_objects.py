@@ -8,7 +8,18 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.deploy import promtool
-from tests.deploy.chart import EVERYTHING, NAME, NAMESPACE, VALUES, Object, named, objects
+from tests.deploy.chart import (
+    EVERYTHING,
+    NAME,
+    NAMESPACE,
+    VALUES,
+    Object,
+    complaints,
+    named,
+    objects,
+    objects_of_an_upgrade,
+)
+from tests.deploy.cluster import cluster_with
 from tests.deploy.conftest import DEPLOY
 
 SELECTOR = {"app.kubernetes.io/name": "canary-router", "app.kubernetes.io/instance": "fraud"}
@@ -33,7 +44,40 @@ def test_whatever_selects_pods_selects_these() -> None:
     assert all(selector == SELECTOR for selector in selectors)
     target = named(found, "HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]
     assert (target["kind"], target["name"]) == ("Deployment", NAME)
-    assert "replicas" not in named(found, "Deployment")["spec"], "or each upgrade would undo what it scaled"
+
+
+# What an upgrade finds in the cluster
+
+
+@pytest.mark.parametrize("running", [1, 5, 0])
+def test_turning_the_autoscaling_on_leaves_as_many_pods_as_run(running: int) -> None:
+    """Without a number the API would make it one; 0 is an operator's, and the HPA leaves it alone, too."""
+    deployment = named(objects({**VALUES, "replicas": 3}), "Deployment")
+    deployment["spec"]["replicas"] = running
+    with cluster_with([deployment]) as cluster:
+        on = objects_of_an_upgrade(EVERYTHING, cluster)
+        off = objects_of_an_upgrade({**VALUES, "replicas": 3}, cluster)
+
+    assert named(on, "Deployment")["spec"]["replicas"] == running
+    assert list(complaints([named(on, "Deployment")])) == []
+    assert named(off, "Deployment")["spec"]["replicas"] == 3
+
+
+def test_the_autoscaling_has_the_number_of_pods_where_no_deployment_is_found() -> None:
+    """A tool that renders without the cluster would else undo at each sync what was scaled."""
+    with cluster_with([]) as cluster:
+        found = objects_of_an_upgrade(EVERYTHING, cluster)
+
+    for each in (found, objects(EVERYTHING)):
+        assert "replicas" not in named(each, "Deployment")["spec"]
+
+
+def test_tokens_that_were_drawn_are_kept() -> None:
+    drawn = named(objects(VALUES), "Secret", f"{NAME}-tokens")
+    with cluster_with([drawn]) as cluster:
+        kept = named(objects_of_an_upgrade(VALUES, cluster), "Secret", f"{NAME}-tokens")
+
+    assert kept["data"] == drawn["data"]
 
 
 @pytest.mark.parametrize(("observe", "component"), [("traffic", ""), ("admin", "-admin")])

@@ -108,6 +108,10 @@ def test_keys_of_the_section_server_have_the_ranges_that_the_gateway_has() -> No
             {"autoscaling": {"enabled": True, "minReplicas": 9}},
             "autoscaling: minReplicas is above maxReplicas",
         ),
+        (
+            {"tls": {"secret": "public"}, "httpRoute": EVERYTHING["httpRoute"]},
+            "httpRoute: a Gateway asks the Service in plain HTTP, and tls.secret makes it expect TLS",
+        ),
         ({"replica": 3}, "additional properties 'replica' not allowed"),
         ({"server": {"listen": "0.0.0.0:80"}}, "additional properties 'listen' not allowed"),
         ({"httpRoute": {"enabled": True}}, "minItems: got 0, want 1"),

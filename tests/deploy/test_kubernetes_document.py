@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from router.cli import root as commands
 from tests.deploy.chart import NAME, NAMESPACE, RELEASE, Object, complaints, container_of, objects
 from tests.deploy.chart_values import SCHEMA
+from tests.deploy.test_chart import SIZING
 from tests.support.document_blocks import ROOT, blocks, prose
 from tests.support.document_session import file_name
 
@@ -81,6 +82,14 @@ def test_values_that_are_named_exist() -> None:
     dotted = set(re.findall(rf"`((?:{sections})\.[\w.]+)`", prose(DOCUMENT)))
     assert len(dotted) >= 8
     assert dotted - known == set()
+
+
+def test_the_table_of_changes_names_the_hot_keys_for_which_pods_are_replaced_all_the_same() -> None:
+    """And the value by which they are not."""
+    (row,) = [line for line in DOCUMENT.read_text().splitlines() if line.startswith("| a model more")]
+    named = {name.rpartition(".")[2] for name in re.findall(r"`([\w.]+)`", row)}
+
+    assert named == {*SIZING, "limitMiB"}
 
 
 def test_what_holds_by_default_is_said_as_it_is(found: list[Object]) -> None:

@@ -62,7 +62,8 @@
 {{- $text -}}
 {{- end -}}
 
-{{/* A digest of what takes a restart. Pods are replaced when it changes, and for nothing else in the configuration. */}}
+{{/* A digest of what takes a restart. Pods are replaced when it changes. Beside it only
+     sizes and times that follow from the configuration replace them (_sizes.tpl). */}}
 {{- define "canary-router.coldDigest" -}}
 {{- $written := include "canary-router.written" . | fromJson -}}
 {{- $server := include "canary-router.server" . | fromJson -}}
@@ -71,7 +72,12 @@
 {{- $_ := set $cold "registry" (omit (default dict $written.registry) "poll_seconds" "download_timeout_seconds" "parallel_loads") -}}
 {{- $models := dict -}}
 {{- range $name, $model := $written.models -}}
-{{- with pick (default dict $model) "aliases" "threads" "environment" "environment_variables" -}}
+{{- $takes := pick (default dict $model) "aliases" "threads" "environment" "environment_variables" -}}
+{{- /* A further role of the split is a further alias, and aliases are cold. */ -}}
+{{- with omit (default dict (default dict $model).split) "production" "canary" | keys | sortAlpha -}}
+{{- $_ := set $takes "roles" . -}}
+{{- end -}}
+{{- with $takes -}}
 {{- $_ := set $models $name . -}}
 {{- end -}}
 {{- end -}}
