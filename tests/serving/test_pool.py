@@ -47,6 +47,30 @@ async def running(
     return request
 
 
+async def test_processor_time_does_not_go_back_when_workers_end(
+    pool: Pool, world: FakeWorld, version: FakeVersion
+) -> None:
+    """Of these three, the sum is less by its last digit when the second and then the third have ended."""
+    version.keys["workers"] = 3
+    pool.fill()
+    await until(lambda: len(pool.slots) == 3)
+    for worker, seconds in zip(world.workers, (0.1, 0.2, 0.3), strict=True):
+        worker.processor_time.answered(seconds, seconds)
+    seen = [pool.processor_time.predict]
+    version.keys["workers"] = 1
+    for worker in world.workers[1:3]:
+        worker.kill()
+        await until(lambda worker=worker: worker not in pool.workers)
+        seen.append(pool.processor_time.predict)
+    closing = asyncio.create_task(pool.close(0.0))
+    while not closing.done():
+        await asyncio.sleep(0)
+        seen.append(pool.processor_time.predict)
+
+    assert seen == sorted(seen)
+    assert seen[-1] == pytest.approx(0.6)
+
+
 async def test_requests_that_arrive_in_one_turn_of_the_loop_share_a_frame(
     pool: Pool, world: FakeWorld
 ) -> None:
