@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec.structs import replace
 
-from router.core.events import WorkerEnded, WorkerReplaced
+from router.core.events import Predicted, WorkerEnded, WorkerReplaced
 from router.core.ids import CANARY, PRODUCTION
 from router.errors import DeadlineExceeded, NotReady, Overloaded, WorkerDied
 from router.protocol.messages import Batching, LoadSpec, Query
@@ -69,6 +69,17 @@ async def test_processor_time_does_not_go_back_when_workers_end(
 
     assert seen == sorted(seen)
     assert seen[-1] == pytest.approx(0.6)
+
+
+async def test_of_answers_in_several_frames_the_first_counts_for_the_rows_of_their_predict(
+    pool: Pool, world: FakeWorld, facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([replace(ok(V1), predict_rows=rows) for rows in (3, 0, 0)])
+    monkeypatch.setattr(world, "answer", lambda *_: next(answers))
+    for request in [ask(pool) for _ in range(3)]:
+        await request.answer
+
+    assert [event.rows for event in facts.of(Predicted)] == [3, 0, 0]
 
 
 async def test_requests_that_arrive_in_one_turn_of_the_loop_share_a_frame(
