@@ -16,6 +16,8 @@ from router.serving.worker_memory import WorkerMemory
 
 LOOK_SECONDS = 10.0
 """Between two looks at the same comparison: each takes some milliseconds."""
+SHOWN_SECONDS = 5.0
+"""How long what `/v1/state` said of a version's predicts holds: to learn it takes milliseconds, too."""
 
 
 class CostTally:
@@ -27,6 +29,8 @@ class CostTally:
         self._models: dict[str, VersionCosts] = {}
         self._looked_at: dict[tuple[VersionId, VersionId], float] = {}
         """When each comparison was last looked at."""
+        self._shown: dict[VersionId, tuple[float, dict[str, Any]]] = {}
+        """What was last said of each version's predicts, and when it was learned."""
 
     def follow(self, model: str, bound: Collection[VersionId], now: float) -> None:
         """These versions of a model serve from now on."""
@@ -36,6 +40,8 @@ class CostTally:
         costs.follow({version.number for version in bound}, now)
         for pair in [pair for pair in self._looked_at if pair[0].model == model and not {*pair} <= {*bound}]:
             del self._looked_at[pair]
+        for version in [version for version in self._shown if version.model == model]:
+            del self._shown[version]
 
     def forget(self, model: str) -> None:
         """It left the configuration."""
@@ -71,9 +77,17 @@ class CostTally:
             versions.criteria.cost_limit,
         )
 
-    def of_version(self, version: VersionId) -> dict[str, Any]:
-        """What its predicts cost, for `/v1/state`. What is not known is null."""
-        costs, peak = self._models.get(version.model), self.memory.peak(version)
+    def of_version(self, version: VersionId, now: float) -> dict[str, Any]:
+        """What its predicts cost, for `/v1/state`, as of the last seconds. What is not known is null."""
+        learned_at, shown = self._shown.get(version, (-SHOWN_SECONDS, {}))
+        if now - learned_at >= SHOWN_SECONDS:
+            shown = self._predicts_of(version)
+            if version.model in self._models:
+                self._shown[version] = (now, shown)
+        return {**shown, "peak_memory_bytes": self.memory.peak(version)}
+
+    def _predicts_of(self, version: VersionId) -> dict[str, Any]:
+        costs = self._models.get(version.model)
         predicts = costs.of(version.number) if costs is not None else PredictCosts()
         durations = costs.durations(version.number) if costs is not None else []
         line = predicts.line() if predicts.predicts else None
@@ -82,5 +96,4 @@ class CostTally:
             "fixed_seconds": line.fixed_seconds if line else None,
             "row_seconds": line.row_seconds if line else None,
             "predict_seconds": {"p50": quantile(durations, 0.5), "p95": quantile(durations, 0.95)},
-            "peak_memory_bytes": peak,
         }

@@ -188,6 +188,10 @@ class AnalysisRecorder:
         """How much time its sliding window covers."""
         return run.window.seconds(self._clock.monotonic())
 
+    def cost_of(self, version: VersionId) -> dict[str, Any]:
+        """What its predicts cost, as `CostTally.of_version`."""
+        return self.costs.of_version(version, self._clock.monotonic())
+
     def gateways(self) -> FleetView:
         """Who is counted, and who is waited for."""
         return self.joined.describe()

@@ -236,7 +236,7 @@ class Status:
         if pool is None:
             return None
         seconds = {phase: round(each, 3) for phase, each in pool.processor_time.by_phase().items()}
-        return {**self.analysis.costs.of_version(harness.version), "processor_seconds": seconds}
+        return {**self.analysis.cost_of(harness.version), "processor_seconds": seconds}
 
 
 def _reload_seconds(pool: Pool | None) -> float | None:

@@ -1,5 +1,6 @@
 """Processor time of the processes that hold a version, by what they did with it. Pure."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 PHASES = ("load", "warmup", "predict", "preflight", "other")
@@ -46,3 +47,32 @@ class ProcessorTime:
     def by_phase(self) -> dict[str, float]:
         """In the order of `PHASES`."""
         return {phase: getattr(self, phase) for phase in PHASES}
+
+
+class WorkersTime:
+    """What workers that come and go took together; it never goes back, not by a rounding.
+
+    The order in which floats are added changes their sum, and whoever reads a counter takes one that went
+    back for one that began anew.
+    """
+
+    def __init__(self) -> None:
+        self._ended = ProcessorTime()
+        self._most = ProcessorTime()
+        """The most that was said so far, by phase."""
+
+    def ended(self, one: ProcessorTime) -> None:
+        """A worker has ended; from now on it is not among those alive."""
+        self._ended.add(one)
+
+    def with_alive(self, alive: Iterable[ProcessorTime]) -> ProcessorTime:
+        """Of all that ever were, those that are alive among them."""
+        total = ProcessorTime()
+        total.add(self._ended)
+        for one in alive:
+            total.add(one)
+        said = self._most.by_phase()
+        self._most = ProcessorTime(
+            **{phase: max(seconds, said[phase]) for phase, seconds in total.by_phase().items()}
+        )
+        return self._most

@@ -137,6 +137,9 @@ class Answer(Struct, frozen=True, gc=False):
     """Numbers of the request's traits, where they were wanted; see `core.traits`."""
     processor_seconds: float = 0.0
     """Of a processor, which the predict that it came out of took; 0.0 when none was reached, or it raised."""
+    predict_rows: int | None = None
+    """Rows of that predict, where its answers are too long for one frame: all on the first one, which has
+    `processor_seconds` alone, and 0 on the others. None: as many as the answers of its frame have."""
 
     @property
     def odd_length(self) -> bool:
@@ -479,6 +482,7 @@ class _Answers(Struct):
     """None: no answer keeps its status."""
     traits: list[Annotated[tuple[_TraitNumber, ...], Meta(max_length=MOST_TRAITS)] | None] | None = None
     """None: no answer has any."""
+    predict_rows: _Count | None = None
 
 
 def predict_frame(sequence: int, queries: Sequence[Query]) -> tuple[dict[str, Any], list[bytes]]:
@@ -533,6 +537,8 @@ def answers_frame(batch: Batch) -> tuple[dict[str, Any], list[bytes]]:
     }
     if any(answer.traits is not None for answer in answers):
         header["traits"] = [answer.traits for answer in answers]
+    if answers[0].predict_rows is not None:
+        header["predict_rows"] = answers[0].predict_rows
     return header, [answer.body for answer in answers]
 
 
@@ -554,7 +560,7 @@ def batch_of(frame: Frame, counted: Sequence[OutputSpec]) -> Batch:
             _bin_indexes_of(sent.bin_indexes, counted, number),
             [False] * number if sent.keep_status is None else sent.keep_status,
             [None] * number if sent.traits is None else sent.traits,
-            [sent.processor_seconds] * number,
+            *([sent.processor_seconds] * number, [sent.predict_rows] * number),
             strict=True,
         )
         return Batch(sent.seq, sent.i, tuple(starmap(Answer, fields)), sent.worker_seconds)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
+from router.analysis.cost_tally import SHOWN_SECONDS
 from router.analysis.criteria import Criteria
 from router.analysis.document import document
 from router.analysis.run_key import subject_of, unpack_subject
@@ -76,7 +77,7 @@ async def test_a_change_is_said_and_fails_nobody(
     assert cost["canary"]["predict_seconds"]["p50"] == pytest.approx(times * 0.0023, rel=0.2)
     assert gateway.entry["verdict"] == "pass"
     assert (" times as much processor time as production" in gateway.entry["why"]) is bool(change)
-    assert gateway.analysis.costs.of_version(V1)["row_seconds"] == pytest.approx(0.0001, rel=0.1)
+    assert gateway.analysis.cost_of(V1)["row_seconds"] == pytest.approx(0.0001, rel=0.1)
 
 
 async def test_where_the_operator_says_how_much_a_dearer_canary_fails_and_it_is_reported(
@@ -126,6 +127,21 @@ async def test_another_canary_is_compared_from_its_begin(gateway: Gateway) -> No
     assert gateway.check("cost")["production"]["predicts"] == 0
 
 
+async def test_what_is_said_of_a_version_is_learned_every_few_seconds_and_not_at_every_look(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    predict_both(gateway, 1.0)
+    before = gateway.analysis.cost_of(V1)
+    predict(gateway, PRODUCTION, V1, 10, 1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(VersionCosts, "of", None)
+        assert gateway.analysis.cost_of(V1) == before
+
+    gateway.look(SHOWN_SECONDS)
+    assert gateway.analysis.cost_of(V1)["predicts"] == before["predicts"] + 1
+
+
 async def test_a_model_that_leaves_is_forgotten(gateway: Gateway) -> None:
     await gateway.serve({PRODUCTION: V1, CANARY: V2})
     predict_both(gateway, 2.0)
@@ -133,7 +149,7 @@ async def test_a_model_that_leaves_is_forgotten(gateway: Gateway) -> None:
     gateway.look()
 
     assert document(gateway.analysis)["models"] == {}
-    assert gateway.analysis.costs.of_version(V1)["predicts"] == 0
+    assert gateway.analysis.cost_of(V1)["predicts"] == 0
 
 
 def test_without_a_limit_a_run_has_the_key_that_it_had_before_cost_was_there() -> None:

@@ -44,6 +44,7 @@ def batches(draw: st.DrawFn) -> Batch:
     places = draw(st.lists(st.integers(0, 1000), min_size=1, max_size=5, unique=True))
     seconds, worked, whole = (draw(st.floats(0, 1e6)) for _ in range(3))
     scores = draw(st.just(()) | st.tuples(score_counts, class_counts))
+    predict_rows = draw(st.none() | counts)
     answers = [
         Answer(
             predict_status=draw(st.sampled_from(PredictStatus)),
@@ -58,6 +59,7 @@ def batches(draw: st.DrawFn) -> Batch:
             bin_index=draw(st.none() | st.integers(0, 4)),
             traits=draw(st.none() | st.lists(st.integers(0, MOST_TRAITS - 1), max_size=4).map(tuple)),
             processor_seconds=worked,
+            predict_rows=predict_rows,
         )
         for first in (True, *[False] * (len(places) - 1))
     ]
@@ -157,6 +159,7 @@ ODD = [None, True, "x", "", -1, 1.5, [], {}, [1], {"a": 1}, 2**64 - 1, 1e300, "x
         ],
         *[("rows", [0, value]) for value in (-1, "x", 1.0, True, None)],
         *[("answer_rows", [value, None]) for value in (-1, "x", 1.0, True)],
+        *[("predict_rows", value) for value in (-1, "x", 1.0, True, [1])],
         *[("nan_only", [value, False]) for value in (0, None, "x")],
         *[("keep_status", value) for value in (1, "0", [True], [2], [-1], ["0"], [[0]], {"x": 0})],
         *[("traits", [value, None]) for value in (7, "0", [-1], [256], ["0"], [1.0], [True], [0] * 257, {})],

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec.structs import replace
 
-from router.core.events import WorkerEnded, WorkerReplaced
+from router.core.events import Predicted, WorkerEnded, WorkerReplaced
 from router.core.ids import CANARY, PRODUCTION
 from router.errors import DeadlineExceeded, NotReady, Overloaded, WorkerDied
 from router.protocol.messages import Batching, LoadSpec, Query
@@ -45,6 +45,41 @@ async def running(
     request = ask(pool, body, seconds, may_wait_for_worker=may_wait_for_worker)
     await asyncio.sleep(0)
     return request
+
+
+async def test_processor_time_does_not_go_back_when_workers_end(
+    pool: Pool, world: FakeWorld, version: FakeVersion
+) -> None:
+    """Of these three, the sum is less by its last digit when the second and then the third have ended."""
+    version.keys["workers"] = 3
+    pool.fill()
+    await until(lambda: len(pool.slots) == 3)
+    for worker, seconds in zip(world.workers, (0.1, 0.2, 0.3), strict=True):
+        worker.processor_time.answered(seconds, seconds)
+    seen = [pool.processor_time.predict]
+    version.keys["workers"] = 1
+    for worker in world.workers[1:3]:
+        worker.kill()
+        await until(lambda worker=worker: worker not in pool.workers)
+        seen.append(pool.processor_time.predict)
+    closing = asyncio.create_task(pool.close(0.0))
+    while not closing.done():
+        await asyncio.sleep(0)
+        seen.append(pool.processor_time.predict)
+
+    assert seen == sorted(seen)
+    assert seen[-1] == pytest.approx(0.6)
+
+
+async def test_of_answers_in_several_frames_the_first_counts_for_the_rows_of_their_predict(
+    pool: Pool, world: FakeWorld, facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([replace(ok(V1), predict_rows=rows) for rows in (3, 0, 0)])
+    monkeypatch.setattr(world, "answer", lambda *_: next(answers))
+    for request in [ask(pool) for _ in range(3)]:
+        await request.answer
+
+    assert [event.rows for event in facts.of(Predicted)] == [3, 0, 0]
 
 
 async def test_requests_that_arrive_in_one_turn_of_the_loop_share_a_frame(

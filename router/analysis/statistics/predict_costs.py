@@ -2,20 +2,25 @@
 
 Few of them say little of most: a collection of garbage, a first use. So predicts are kept by about their rows
 and about their seconds, and whatever lies far from the line does not count for it. Sums, so that the memory
-is bounded and every predict counts. No clock.
+is bounded and every predict counts. Rows and seconds are the worker's word, and a version's code runs where
+it is written: whatever it says, there are no more than `MOST_GROUPS`. No clock.
 """
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import frexp
 from typing import NamedTuple
 
 FAR = 4.0
 """Times as much as the line says, or as little: such predicts are left out of it."""
+MOST_GROUPS = 256
+"""Predicts of further sizes or times count for the group that is nearest."""
 _EXACT_ROWS = 16
 """Below it each number of rows is apart; above it an eighth of a doubling is."""
 _LARGEST_BITS = 31
 _SECONDS_SHIFT, _LEAST_EXPONENT, _LARGEST_EXPONENT = 6, -30, 20
+_SECONDS_MASK = (1 << _SECONDS_SHIFT) - 1
 _LEAST_SECONDS = 1e-9
 """What a clock can tell apart; a version that says less is not to make a cost of nothing."""
 _ROUNDS = 8
@@ -46,10 +51,12 @@ class PredictGroup:
 
 
 class PredictCosts:
-    """Predicts of one version, by `PredictGroup`; a hundred groups or so."""
+    """Predicts of one version, by `PredictGroup`; a hundred groups or so, `MOST_GROUPS` at most."""
 
     def __init__(self) -> None:
         self.groups: dict[int, PredictGroup] = {}
+        self._ordered: list[int] = []
+        """The places of all groups, ascending, once there are `MOST_GROUPS`."""
         self.predicts = 0
         self.rows = 0
 
@@ -63,9 +70,7 @@ class PredictCosts:
             bits = min(rows.bit_length(), _LARGEST_BITS)
             size = bits << 3 | (rows >> (bits - 4)) & 7
         exponent = min(max(frexp(seconds)[1], _LEAST_EXPONENT), _LARGEST_EXPONENT) - _LEAST_EXPONENT
-        place = size << _SECONDS_SHIFT | exponent
-        if (group := self.groups.get(place)) is None:
-            group = self.groups[place] = PredictGroup()
+        group = self._group(size << _SECONDS_SHIFT | exponent)
         group.predicts += 1
         group.rows += rows
         group.seconds += seconds
@@ -75,8 +80,7 @@ class PredictCosts:
         self.predicts += other.predicts
         self.rows += other.rows
         for place, added in other.groups.items():
-            if (group := self.groups.get(place)) is None:
-                group = self.groups[place] = PredictGroup()
+            group = self._group(place)
             group.predicts += added.predicts
             group.rows += added.rows
             group.seconds += added.seconds
@@ -92,6 +96,32 @@ class PredictCosts:
                 break
             line = MomentSums.of((groups[place] for place in near), line).line()
         return line
+
+    def _group(self, place: int) -> PredictGroup:
+        """That of a place, or the nearest where there are enough of them."""
+        if (group := self.groups.get(place)) is None:
+            if len(self.groups) >= MOST_GROUPS:
+                return self.groups[self._nearest(place)]
+            group = self.groups[place] = PredictGroup()
+        return group
+
+    def _nearest(self, place: int) -> int:
+        """The nearest size, and of that one the nearest time."""
+        if not self._ordered:
+            self._ordered = sorted(self.groups)
+        size, time = place >> _SECONDS_SHIFT, place & _SECONDS_MASK
+        found = min(_around(self._ordered, place), key=lambda one: abs((one >> _SECONDS_SHIFT) - size))
+        wanted = found & ~_SECONDS_MASK | time
+        of_size = [
+            one for one in _around(self._ordered, wanted) if one >> _SECONDS_SHIFT == found >> _SECONDS_SHIFT
+        ]
+        return min(of_size, key=lambda one: abs(one - wanted))
+
+
+def _around(ordered: Sequence[int], place: int) -> Sequence[int]:
+    """The last one below it, and the first that is not."""
+    at = bisect_left(ordered, place)
+    return ordered[max(at - 1, 0) : at + 1]
 
 
 def is_near(group: PredictGroup, line: CostLine) -> bool:

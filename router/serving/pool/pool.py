@@ -8,7 +8,7 @@ from typing import Protocol
 from router.core.events import DrainCutShort, Recorder, WorkerEnded
 from router.core.ids import Alias
 from router.core.loads import Priority
-from router.core.processor_time import ProcessorTime
+from router.core.processor_time import ProcessorTime, WorkersTime
 from router.errors import NotReady, Overloaded, VersionUnloaded
 from router.processes.process import Exit
 from router.protocol.messages import Batching, LoadSpec, Query, VersionInfo
@@ -82,8 +82,7 @@ class Pool:
         self._loop = asyncio.get_running_loop()
         self._leaving: set[WorkerSlot] = set()
         """Workers that were let go, and still answer what they have."""
-        self._ended = ProcessorTime()
-        """Of workers that have ended."""
+        self._processor_time = WorkersTime()
         self._recycler = MemoryRecycler(self, recorder)
         self._surge = SurgeScaler(self)
         self._repeats = IdleRepeats(self)
@@ -114,11 +113,9 @@ class Pool:
 
     @property
     def processor_time(self) -> ProcessorTime:
-        """Which all workers took that ever joined, those that ended among them."""
-        total = ProcessorTime()
-        for one in (self._ended, *(slot.worker.processor_time for slot in (*self.slots, *self._leaving))):
-            total.add(one)
-        return total
+        """Which all workers took that ever joined, those that ended among them. It never goes back."""
+        slots = (*self.slots, *self._leaving)
+        return self._processor_time.with_alive(slot.worker.processor_time for slot in slots)
 
     @property
     def can_answer(self) -> bool:
@@ -406,7 +403,7 @@ class Pool:
 
     def _worker_ended(self, slot: WorkerSlot) -> None:
         self._leaving.discard(slot)
-        self._ended.add(slot.worker.processor_time)
+        self._processor_time.ended(slot.worker.processor_time)
         error, (lost, again) = slot.exit_error(), slot.split_unanswered()
         for request in lost:
             request.fail(error)

@@ -355,7 +355,8 @@ class WorkerSlot:
             if request is not None:
                 requests.append(request)
                 wanted.append(answer)
-        rows = sum(answer.rows for answer in answers)
+        if (rows := answers[0].predict_rows) is None:
+            rows = sum(answer.rows for answer in answers)
         self._owner.batch_answered(BatchResult(requests, wanted, started_at, rows))
 
     def _watch(self) -> None:

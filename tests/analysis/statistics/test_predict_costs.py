@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.analysis.statistics.predict_costs import FAR, CostLine, PredictCosts
+from router.analysis.statistics.predict_costs import FAR, MOST_GROUPS, CostLine, PredictCosts
 
 PREDICTS = st.lists(st.tuples(st.integers(1, 10_000), st.floats(1e-6, 100.0)), min_size=1, max_size=80)
 
@@ -103,6 +103,48 @@ def test_memory_is_bounded_whatever_comes() -> None:
         rows = round(2 ** dice.uniform(0, 17))
         costs.take(rows, (0.001 + 0.0001 * rows) * dice.uniform(0.8, 1.0 / 0.8))
 
-    assert len(costs.groups) < 16 + 13 * 8 * 3
+    assert len(costs.groups) <= MOST_GROUPS
     assert costs.line() == pytest.approx((0.001, 0.0001), rel=0.05)
     assert FAR == 4.0
+
+
+def forged(dice: random.Random, predicts: int) -> PredictCosts:
+    """Any rows and seconds that a worker's frame may hold."""
+    return costs_of(
+        [(round(2 ** dice.uniform(0, 63)), 10 ** dice.uniform(-300, 9)) for _ in range(predicts)]
+        + [(round(2 ** dice.uniform(0, 31)), 10 ** dice.uniform(-9, 6)) for _ in range(predicts)]
+    )
+
+
+def test_whatever_a_worker_says_of_its_predicts_the_groups_are_bounded_and_all_of_them_count() -> None:
+    dice, total = random.Random(2), PredictCosts()
+    parts = [forged(dice, 4 * MOST_GROUPS) for _ in range(4)]
+    for part in parts:
+        total.add(part)
+
+    for costs in (*parts, total):
+        assert len(costs.groups) == MOST_GROUPS
+        assert sum(group.predicts for group in costs.groups.values()) == costs.predicts
+        assert sum(group.rows for group in costs.groups.values()) == costs.rows
+    assert total.predicts == 4 * 8 * MOST_GROUPS
+    assert total.line().seconds(1) > 0.0
+
+
+def test_beyond_the_bound_predicts_count_for_the_nearest_size_and_of_that_for_the_nearest_time() -> None:
+    """13 rows count with 14 and 9 rows with 10, each by its time among those."""
+    costs = costs_of([(10, 2.0**power) for power in (-20, -10, 19)] + [(14, 2.0**-20), (14, 1.0)])
+    for rows in (eighth << power for power in range(2, 28) for eighth in range(8, 16)):
+        for seconds in (1.0, 100.0):
+            if len(costs.groups) < MOST_GROUPS:
+                costs.take(rows, seconds)
+    before = {place: group.rows for place, group in costs.groups.items()}
+    costs.take(13, 2.0)
+    costs.take(9, 2.0**-12)
+
+    [of_13, of_9] = [
+        (group.rows - before[place], group.seconds / group.predicts)
+        for place, group in sorted(costs.groups.items(), reverse=True)
+        if group.rows != before[place]
+    ]
+    assert of_13 == (13, 1.5)
+    assert of_9 == (9, pytest.approx((2.0**-10 + 2.0**-12) / 2))
