@@ -7,7 +7,7 @@ from typing import Any
 
 from router.core.gate_record import GateRecord, GateVerdict, Registered
 from router.core.utc import utc
-from router.gate.findings import Finding, Outcome, verdict_of
+from router.gate.findings import Finding, verdict_of
 from router.gate.statistics.difference import CONFIDENCE, Difference
 from router.gate.statistics.verdict import Judgement
 
@@ -146,7 +146,10 @@ def _holdout(result: HoldoutResult) -> dict[str, Any]:
 
 
 def _figures(findings: Sequence[Finding], holdout: HoldoutResult | None) -> Mapping[str, Any]:
-    """The most important first: a tag has room for some of them only."""
+    """The most important first: a tag has room for some of them only.
+
+    Of checks their names alone: why one failed may quote rows of the hold-out, and what a version raised.
+    """
     figures: dict[str, Any] = {}
     if holdout is not None:
         difference = holdout.difference
@@ -157,13 +160,13 @@ def _figures(findings: Sequence[Finding], holdout: HoldoutResult | None) -> Mapp
             "candidate": _short(difference.candidate),
             "production": _short(difference.production),
             "rows": difference.rows,
+            "rows_asked": holdout.rows_asked,
             "groups": difference.groups,
             "method": difference.method.value,
             "max_loss": holdout.max_loss,
             "min_gain": holdout.min_gain,
         }
     figures["checks"] = {finding.check: finding.outcome.value for finding in findings}
-    figures["failed"] = [finding.why[:500] for finding in findings if finding.outcome is Outcome.FAIL]
     return figures
 
 

@@ -66,7 +66,7 @@ def test_an_interval_without_an_end_is_null_to_a_reader_of_json() -> None:
 
 def test_the_record_has_the_figures_and_fits_a_tag_whatever_the_findings_say() -> None:
     sure = replace(UNBOUNDED, low=0.0123456789, high=0.2)
-    many = [judged(f"check {n}", ["x" * 2000], "") for n in range(40)]
+    many = [judged(f"check {n} " + "x" * 100, ["x" * 2000], "") for n in range(40)]
 
     record = report(PASSED, holdout=result(sure)).record()
     assert (record.data, record.against) == ("ab" * 32, 7)
@@ -75,6 +75,23 @@ def test_the_record_has_the_figures_and_fits_a_tag_whatever_the_findings_say() -
     assert len(tag.encode()) <= MOST_BYTES
     kept = read_gate_record(tag)
     assert (kept.verdict, kept.figures["metric"], kept.left_out > 0) == (GateVerdict.FAIL, "f1", True)
+
+
+def test_a_tag_names_what_failed_and_quotes_neither_rows_nor_words_of_a_version() -> None:
+    """Who reads the registry need not be allowed to read the hold-out."""
+    words = "it fails 3 rows that production answers (row 7: no account DE89370400440532013000)"
+    failed = report(judged("answers", [words], ""), FAILED, PASSED, holdout=result())
+
+    tag = gate_tag(failed.record())
+    assert read_gate_record(tag).figures["checks"] == {
+        "answers": "fail",
+        "example": "fail",
+        "signature": "pass",
+    }
+    assert "DE89370400440532013000" not in tag
+    assert FAILED.why not in tag
+    assert (read_gate_record(tag).figures["rows_asked"], read_gate_record(tag).figures["rows"]) == (41, 40)
+    assert failed.to_json()["checks"][0]["why"] == words
 
 
 def test_words_of_others_are_one_bounded_line_without_credentials() -> None:
