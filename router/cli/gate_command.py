@@ -8,7 +8,13 @@ from typing import Any
 import click
 
 from router.cli.options import by_option, config_option, output_option, registry_option
+from router.core.redaction import redact_line
+from router.errors import ConfigRefused
 
+_EXIT_NOT_EXAMINED = 2
+_EXIT_INTERRUPTED = 130
+"""As shells say of SIGINT."""
+_LONGEST_LINE = 2000
 _VERSION = click.IntRange(1, 2**63 - 1)
 
 
@@ -117,6 +123,21 @@ def gate(config_path: Path, model: str, **options: Any) -> None:
     Signature, example, environment and metadata; with --data a metric on a hold-out. The exit code is 0 where
     it passes, 1 where it fails, 4 where there is not enough data to say.
     """
-    from router.cli.gate import GateOptions, run_gate
+    sys.exit(_exit_code(config_path, model, options))
 
-    sys.exit(run_gate(config_path, model, GateOptions(**options)))
+
+def _exit_code(config_path: Path, model: str, options: dict[str, Any]) -> int:
+    """Of whatever happens: Python ends with 1 on an error, which would say that the version fails."""
+    try:
+        from router.cli.gate import GateOptions, run_gate
+
+        return run_gate(config_path, model, GateOptions(**options))
+    except (click.ClickException, ConfigRefused):
+        raise  # misuse, which is shown as that of every command
+    except KeyboardInterrupt:
+        click.echo("interrupted: this is no verdict", err=True)
+        return _EXIT_INTERRUPTED
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - somebody else's metric may even end the process
+        what = redact_line(f"{type(error).__name__}: {error}", _LONGEST_LINE)
+        click.echo(f"this is no verdict: {what}", err=True)
+        return _EXIT_NOT_EXAMINED

@@ -27,6 +27,16 @@ def compare(metric: Metric, rows: PairedRows) -> Difference:
     A metric that is a mean of a value per row has a paired t interval, `roc_auc` DeLong's, any other a
     bootstrap's; each over groups where rows have some.
     """
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = _compared(metric, rows)
+    # Finite values of rows may have no finite sum, or squares.
+    known = np.isfinite([found.candidate, found.production, found.point]).all()
+    if not known or np.isnan([found.low, found.high]).any():
+        raise MetricRefused(f"{metric.name} has no finite value on these rows: answers are too large")
+    return found
+
+
+def _compared(metric: Metric, rows: PairedRows) -> Difference:
     if metric.method is Method.DELONG:
         if len(np.unique(rows.targets)) < 2:
             raise MetricRefused(

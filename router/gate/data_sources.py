@@ -26,7 +26,13 @@ def local_path(source: str) -> Iterator[Path]:
     if here is not None:
         yield Path(here)
         return
-    with tempfile.TemporaryDirectory(prefix="canary-router-gate-") as directory:
+    try:
+        room = tempfile.TemporaryDirectory(prefix="canary-router-gate-")
+    except OSError as error:
+        raise DataRefused(
+            f"{redact_uri(source)} can not be brought here: {error.strerror or error}"
+        ) from error
+    with room as directory:
         try:
             found = _downloaded(source, directory)
         except DataRefused:

@@ -509,6 +509,38 @@ def test_misuse_is_refused_with_a_sentence(
     assert "MLFLOW_TRACKING_URI" not in os.environ
 
 
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        (
+            OSError(28, "No space left on device"),
+            2,
+            "this is no verdict: OSError: [Errno 28] No",
+        ),
+        (ValueError("sqlite://ann:hidden@host/\nb"), 2, "this is no verdict: ValueError: "),
+        (SystemExit(0), 2, "this is no verdict: SystemExit: 0"),
+        (KeyboardInterrupt(), 130, "interrupted: this is no verdict"),
+    ],
+    ids=["full disk", "unforeseen", "a module that ends the process", "Ctrl-C"],
+)
+def test_what_nobody_foresaw_is_no_verdict(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch, raised: BaseException, code: int, said: str
+) -> None:
+    """1 would say that the version fails, and 0 that it passes."""
+
+    async def raises(*_: object) -> Any:
+        raise raised
+
+    monkeypatch.setattr(import_module("router.cli.gate"), "examine", raises)
+    done = gate("--write-tags")
+
+    assert done.exit_code == code, done.output
+    assert said in done.stderr
+    assert "hidden" not in done.output
+    assert len(done.stderr.splitlines()) == 1
+    assert (done.stdout, gate.registry.tags(MODEL, 2)) == ("", {})
+
+
 def test_a_model_that_is_not_configured_is_refused_with_those_that_are(gate: Gate) -> None:
     done = CliRunner().invoke(root, ["gate", "sentimant", "-c", str(gate.config)])
 

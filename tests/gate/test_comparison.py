@@ -153,6 +153,14 @@ def test_one_label_among_the_rows_that_both_answered_has_no_area() -> None:
         compare(metric_of("roc_auc"), found._replace(targets=np.ones(400)))
 
 
+@pytest.mark.parametrize("groups", [None, 30], ids=["rows", "groups"])
+@pytest.mark.parametrize("name", ["absolute_error", "tests.gate.own_metrics:pinball"])
+def test_answers_so_large_that_their_mean_is_no_number_are_refused(name: str, groups: int | None) -> None:
+    found = rows("numbers", groups)
+    with pytest.raises(MetricRefused, match="has no finite value on these rows"):
+        compare(metric_of(name), found._replace(production=np.full(400, 1.7e308)))
+
+
 def test_a_value_that_is_no_number_is_refused() -> None:
     answers = rows("numbers")
     with pytest.raises(MetricRefused, match=r"can not be computed|has no finite value"):

@@ -1,5 +1,7 @@
 """Where a hold-out may lie: a path, an artifact of a run, a dataset that a run logged."""
 
+import errno
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,6 +68,16 @@ def test_what_a_run_has_is_brought_here_and_removed_again(source: str, run_id: s
 )
 def test_what_can_not_be_had_is_named(source: str, sentence: str, run_id: str) -> None:
     with pytest.raises(DataRefused, match=sentence), local_path(source.format(run_id=run_id)):
+        pass
+
+
+def test_a_disk_without_room_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", full)
+    sentence = "runs:/r/rows.csv can not be brought here: No space left on device"
+    with pytest.raises(DataRefused, match=sentence), local_path("runs:/r/rows.csv"):
         pass
 
 
