@@ -213,7 +213,8 @@ async def _measure(peers: int) -> str:
         for gateway in fleet:
             view = gateway.runs.describe()
             assert len(view.counted) == peers + 1, view
-            assert gateway.exchange.reachable() == {"reachable": peers, "unreachable": 0}
+            # Of many peers a few are asked at a time: one that chance has passed over so far is not known.
+            assert gateway.exchange.reachable()["reachable"] > 0.9 * peers
         sizes = [size for gateway in fleet for size in gateway.peers.sizes]
     asked = len(sizes) / len(spent)
     sent, answered = (mean(size[n] for size in sizes) / 1024 for n in (0, 1))
