@@ -98,7 +98,7 @@ def test_equal_versions_do_not_fail_in_an_hour_of_trouble() -> None:
 
 
 HOURS = int(os.environ.get("FLEET_HOURS", "100"))
-"""That are simulated, in a minute or two for each twenty; the document's figure is of 200."""
+"""That are simulated, in a minute or two for each twenty; the document's figure is of 1 000."""
 
 
 @pytest.mark.slow
