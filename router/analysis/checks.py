@@ -28,8 +28,8 @@ from router.analysis.statistics.latency import (
 from router.analysis.statistics.non_inferiority import Interval, NonInferiorityTest
 from router.analysis.statistics.records import CELL_SECONDS
 from router.analysis.statistics.sample_ratio import SampleRatioTest
-from router.analysis.verdict import Verdict
 from router.core.split import BUCKETS
+from router.core.verdict import Verdict
 
 _NEARLY_ALL = 0.95
 _ROUNDING = 1e-12

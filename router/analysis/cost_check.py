@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from router.analysis.statistics.cost_ratio import CostComparison, CostOfVersion, Interval, compare_costs
 from router.analysis.statistics.durations import quantile
-from router.analysis.verdict import Verdict
+from router.core.verdict import Verdict
 
 SAID_FROM = 0.2
 """A change whose interval lies beyond it is said, and no smaller one may fail a canary: where the speed of a

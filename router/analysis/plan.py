@@ -14,11 +14,11 @@ from router.analysis.statistics.fault_test import cumulative_level
 from router.analysis.statistics.forecast import Waiting, requests_until_pass, requests_until_proven
 from router.analysis.statistics.latency import SLOW_QUANTILE
 from router.analysis.text import percent
-from router.analysis.verdict import Verdict
 from router.core.ids import CANARY, PRODUCTION, Alias
 from router.core.predict_cost import PredictCost
 from router.core.routing import ModelRoutes
 from router.core.split import BUCKETS, BUCKETS_PER_PERCENT, Split
+from router.core.verdict import Verdict
 
 MOST_KEYS_PER_BUCKET = 4
 """Where so many keys would fall into a bucket on average, 98 % of them are seen, and how many keys there are

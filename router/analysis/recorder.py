@@ -24,7 +24,6 @@ from router.analysis.run_key import subject_of
 from router.analysis.statistics.cell_recorder import Observation
 from router.analysis.statistics.counts import ArmCounters
 from router.analysis.statistics.records import Batch, RunCell, RunId
-from router.analysis.verdict import Verdict
 from router.core import events
 from router.core.events import Answered, AnsweredTogether, Predicted
 from router.core.ids import PRODUCTION, Alias, VersionId
@@ -32,6 +31,7 @@ from router.core.outcomes import Outcome
 from router.core.routing import ModelRoutes, Reason
 from router.core.scores import OutputSpec
 from router.core.split import BUCKETS, BUCKETS_PER_PERCENT, Split
+from router.core.verdict import Verdict
 from router.serving.manager import OPERATOR_RESET, ModelManager
 from router.serving.models import ModelSet
 from router.settings import ModelSettings

@@ -19,10 +19,10 @@ from router.analysis.statistics.drift import MIN_KEYS as SCORED_KEYS
 from router.analysis.statistics.drift import OutputShift
 from router.analysis.statistics.durations import LAST_SECONDS
 from router.analysis.statistics.latency import FIRST_REQUESTS
-from router.analysis.verdict import Verdict
 from router.core.breaker import OUTAGE_FAULTS, OUTAGE_REQUESTS
 from router.core.ids import CANARY, PRODUCTION, Alias
 from router.core.utc import utc
+from router.core.verdict import Verdict
 
 MIN_KEYS = round(Criteria().min_keys)
 _USUAL_ALPHA = Criteria().alpha

@@ -26,7 +26,6 @@ from router.core.gate_record import (
     GATE_TAG,
     LONGEST_NAME,
     OVERRIDE_TAG,
-    GateVerdict,
     Override,
     Registered,
     gate_tag,
@@ -36,6 +35,7 @@ from router.core.gate_record import (
 from router.core.ids import VersionId
 from router.core.redaction import redact_line
 from router.core.utc import utc
+from router.core.verdict import Verdict
 from router.errors import (
     FetchFailed,
     FetchRefused,
@@ -53,10 +53,10 @@ from router.processes.small_files import open_at_once
 from router.settings import ModelSettings, Settings
 
 EXIT_MISUSE = 2
-EXIT_CODES: Mapping[GateVerdict, int] = {
-    GateVerdict.PASS: 0,
-    GateVerdict.FAIL: 1,
-    GateVerdict.NOT_ENOUGH_DATA: 4,
+EXIT_CODES: Mapping[Verdict, int] = {
+    Verdict.PASS: 0,
+    Verdict.FAIL: 1,
+    Verdict.NOT_ENOUGH_DATA: 4,
 }
 _METRIC, _MAX_LOSS, _HOURS = "roc_auc", 0.005, 24.0
 _MOST_KEY_FILE_BYTES = 8192

@@ -6,10 +6,10 @@ from decimal import Decimal
 from router.analysis.hourly_traffic import HourlyTraffic
 from router.analysis.plan import CostsOfVersions, Known, Plan, make_plan, with_canary
 from router.analysis.recorder import AnalysisRecorder, criteria_of
-from router.analysis.verdict import Verdict
 from router.core.ids import CANARY, PRODUCTION, Alias
 from router.core.routing import ModelRoutes
 from router.core.split import BUCKETS_PER_PERCENT
+from router.core.verdict import Verdict
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
 from router.serving.pool.pool import Pool

@@ -18,6 +18,7 @@ import orjson
 from router.core.caps import check_reason
 from router.core.ids import VersionId, is_model_name
 from router.core.utc import seconds_of, utc
+from router.core.verdict import Verdict
 
 GATE_TAG = "canary_router.gate"
 OVERRIDE_TAG = "canary_router.override"
@@ -39,14 +40,6 @@ _OF_A_GATE = (*_OF_BOTH, "verdict", "against", "data", "figures", "left_out", "t
 _OF_AN_OVERRIDE = (*_OF_BOTH, "reason", "time", "until", "by", "signature")
 
 
-class GateVerdict(StrEnum):
-    """What the gate found; values of `verdict`."""
-
-    PASS = "pass"  # noqa: S105 - a verdict, no password
-    FAIL = "fail"
-    NOT_ENOUGH_DATA = "not_enough_data"
-
-
 @dataclass(frozen=True, slots=True)
 class Registered:
     """A version as a registry has it: what no other shares, whatever became of its name and number."""
@@ -66,7 +59,7 @@ class GateRecord:
     """That `of` was judged."""
 
     of: Registered
-    verdict: GateVerdict
+    verdict: Verdict
     against: int | None
     """Number of the version it was compared with; None: with none."""
     at: float
@@ -175,8 +168,8 @@ def read_gate_record(tag: str) -> GateRecord:
     """What a value of GATE_TAG says, whoever signed it. Raises RecordRefused."""
     document = _document(tag, _OF_A_GATE)
     figures, left_out = document["figures"], document["left_out"]
-    if document["verdict"] not in tuple(GateVerdict):
-        raise RecordRefused(f"verdict is none of {', '.join(GateVerdict)}")
+    if document["verdict"] not in tuple(Verdict):
+        raise RecordRefused(f"verdict is none of {', '.join(Verdict)}")
     if document["against"] is not None and not _is_number_of_version(document["against"]):
         raise RecordRefused("against is neither the number of a version nor null")
     if not isinstance(figures, dict):
@@ -185,7 +178,7 @@ def read_gate_record(tag: str) -> GateRecord:
         raise RecordRefused("left_out is not a whole number from 0 on")
     return GateRecord(
         _registered(document),
-        GateVerdict(document["verdict"]),
+        Verdict(document["verdict"]),
         document["against"],
         _time(document, "time"),
         _text(document, "by", LONGEST_NAME),
@@ -235,7 +228,7 @@ def objections_to_gate(
             found[Objection.UNREADABLE] = f"its tag {GATE_TAG} can not be read: {error}"
         else:
             found |= _objections_to_origin(GATE_TAG, tag, record.of, of, key)
-            if record.verdict != GateVerdict.PASS:
+            if record.verdict != Verdict.PASS:
                 said = record.verdict.replace("_", " ")
                 found[Objection.NOT_PASSED] = f"the gate's verdict on it is {said}"
             found |= _objections_to_time(GATE_TAG, record.at, now)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 
-from router.core.gate_record import GateVerdict
 from router.core.redaction import redact_line
+from router.core.verdict import Verdict
 
 _LONGEST_WHY, _LONGEST_NOTE, _MOST_NOTES = 2000, 500, 20
 
@@ -51,9 +51,9 @@ def not_checked(check: str, why: str) -> Finding:
     return found(check, Outcome.NOT_CHECKED, why)
 
 
-def verdict_of(findings: Iterable[Finding]) -> GateVerdict:
+def verdict_of(findings: Iterable[Finding]) -> Verdict:
     """One FAIL fails; else too little data in any of them is not enough data; else it passes."""
     outcomes = {finding.outcome for finding in findings}
     if Outcome.FAIL in outcomes:
-        return GateVerdict.FAIL
-    return GateVerdict.NOT_ENOUGH_DATA if Outcome.NOT_ENOUGH_DATA in outcomes else GateVerdict.PASS
+        return Verdict.FAIL
+    return Verdict.NOT_ENOUGH_DATA if Outcome.NOT_ENOUGH_DATA in outcomes else Verdict.PASS

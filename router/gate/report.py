@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from router.core.gate_record import GateRecord, GateVerdict, Registered
+from router.core.gate_record import GateRecord, Registered
 from router.core.utc import utc
+from router.core.verdict import Verdict
 from router.gate.findings import Finding, verdict_of
 from router.gate.statistics.difference import CONFIDENCE, Difference
 from router.gate.statistics.verdict import Judgement
@@ -53,7 +54,7 @@ class GateReport:
     """The run in which it was logged, too."""
 
     @property
-    def verdict(self) -> GateVerdict:
+    def verdict(self) -> Verdict:
         """What all findings come to."""
         return verdict_of(self.findings)
 
@@ -61,10 +62,10 @@ class GateReport:
     def why(self) -> str:
         """What decided the verdict, in one sentence without a full stop."""
         decided = [finding.why for finding in self.findings if finding.outcome == self.verdict.value]
-        if self.verdict is GateVerdict.PASS and self.holdout is None:
+        if self.verdict is Verdict.PASS and self.holdout is None:
             return "nothing speaks against it; no hold-out was asked about"
         # What a hold-out says is last, and of all that passed the only one worth saying.
-        return decided[-1] if self.verdict is GateVerdict.PASS else "; ".join(decided)
+        return decided[-1] if self.verdict is Verdict.PASS else "; ".join(decided)
 
     def to_json(self) -> dict[str, Any]:
         """By the schema; what is not finite is null."""

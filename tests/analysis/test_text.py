@@ -10,9 +10,9 @@ from router.analysis.checks import Check, LatencyCheck, RateCheck, Report, Score
 from router.analysis.criteria import Criteria
 from router.analysis.run_state import RunState
 from router.analysis.statistics.records import Ranges, RunCell
-from router.analysis.verdict import Verdict
 from router.core.ids import Alias
 from router.core.scores import ScoreSpec
+from router.core.verdict import Verdict
 
 PASS, FAIL, WAITS = Verdict.PASS, Verdict.FAIL, Verdict.NOT_ENOUGH_DATA
 

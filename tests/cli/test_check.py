@@ -13,8 +13,9 @@ from click.testing import CliRunner, Result
 
 from router.cli import root
 from router.core.gate import GateEvidence
-from router.core.gate_record import GateRecord, GateVerdict, gate_tag
+from router.core.gate_record import GateRecord, gate_tag
 from router.core.ids import CANARY, PRODUCTION, VersionId
+from router.core.verdict import Verdict
 from router.errors import EnvironmentRefused, RegistryUnavailable
 from router.protocol.messages import LoadSpec, VersionInfo
 from tests.support.fakes import registered
@@ -51,7 +52,7 @@ class World:
     ) -> GateEvidence:
         if version.number == 2:
             raise RegistryUnavailable("connection refused")
-        record = GateRecord(registered(version), GateVerdict.PASS, None, 0.0, "ci")
+        record = GateRecord(registered(version), Verdict.PASS, None, 0.0, "ci")
         return GateEvidence(registered(version), gate_tag(record), None)
 
 

@@ -20,9 +20,10 @@ from click.testing import CliRunner, Result
 
 from router.cli import root
 from router.core.gate import GateEvidence, GateRules, judge
-from router.core.gate_record import GATE_TAG, OVERRIDE_TAG, GateVerdict, Registered, read_gate_record
+from router.core.gate_record import GATE_TAG, OVERRIDE_TAG, Registered, read_gate_record
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.scores import ScoreSpec
+from router.core.verdict import Verdict
 from router.errors import (
     EnvironmentRefused,
     FetchFailed,
@@ -258,7 +259,7 @@ def test_the_tag_lets_the_version_pass_at_a_gateway_with_the_same_key(
     assert done.exit_code == 0, done.output
     tag = gate.tag(2)
     record = read_gate_record(tag)
-    assert (record.verdict, record.against, record.by) == (GateVerdict.PASS, 1, "ci")
+    assert (record.verdict, record.against, record.by) == (Verdict.PASS, 1, "ci")
     assert record.figures["rows"] == ROWS
     assert record.data is not None
     assert len(record.data) == 64
@@ -272,11 +273,11 @@ def test_a_failed_verdict_is_written_too_so_that_an_older_pass_does_not_stand(
     gate: Gate, rows: Callable[..., str]
 ) -> None:
     gate("--version", "3", "--write-tags")
-    assert read_gate_record(gate.tag(3)).verdict is GateVerdict.PASS
+    assert read_gate_record(gate.tag(3)).verdict is Verdict.PASS
     gate("--version", "3", "--write-tags", "--data", rows(), "--target", "y")
 
     record = read_gate_record(gate.tag(3))
-    assert record.verdict is GateVerdict.FAIL
+    assert record.verdict is Verdict.FAIL
     assert record.figures["checks"]["holdout"] == "fail"
 
 

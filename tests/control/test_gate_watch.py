@@ -14,9 +14,10 @@ from router.control.gate_watch import GateWatch
 from router.core.caps import CapTarget, records_from_json, records_to_json
 from router.core.gate import GateEvidence
 from router.core.gate_events import GateNotPassed, GatePassed
-from router.core.gate_record import GateRecord, GateVerdict, Override, Registered, gate_tag, override_tag
+from router.core.gate_record import GateRecord, Override, Registered, gate_tag, override_tag
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.routing import Reason, assign
+from router.core.verdict import Verdict
 from router.errors import RegistryUnavailable
 from router.serving.caps import CapsInForce
 from router.serving.manager import ModelManager
@@ -30,14 +31,14 @@ NOW = 1_795_000_000.0
 HOUR = 3600.0
 KEY = b"0123456789abcdef0123456789abcdef"
 HALF = {"production": 50, "canary": 50}
-PASSED_V2 = GateRecord(registered(V2), GateVerdict.PASS, V1.number, NOW - HOUR, "ci")
+PASSED_V2 = GateRecord(registered(V2), Verdict.PASS, V1.number, NOW - HOUR, "ci")
 CANARY_KEY = "user-2"
 """In bucket 418."""
 
 
 def passed(version: VersionId, **changes: object) -> str:
     """The tag of a version that passed against v1 an hour ago."""
-    record = GateRecord(registered(version), GateVerdict.PASS, V1.number, NOW - HOUR, "ci")
+    record = GateRecord(registered(version), Verdict.PASS, V1.number, NOW - HOUR, "ci")
     return gate_tag(replace(record, **changes))
 
 
@@ -171,7 +172,7 @@ async def test_a_tag_that_is_there_before_lets_it_through_as_it_is_bound(gateway
         pytest.param(
             {}, passed(V2, of=Registered(V2, "run", None, "f" * 12)), ["other_registration"], id="reused"
         ),
-        pytest.param({}, passed(V2, verdict=GateVerdict.FAIL), ["not_passed"], id="failed"),
+        pytest.param({}, passed(V2, verdict=Verdict.FAIL), ["not_passed"], id="failed"),
         pytest.param({"max_age_hours": 0.5}, passed(V2), ["too_old"], id="too old"),
         pytest.param({"require": ["tags.approved_by"]}, passed(V2), ["metadata"], id="metadata"),
         pytest.param({"key_file": "KEY"}, passed(V2), ["not_signed"], id="not signed"),
@@ -413,9 +414,7 @@ async def test_what_was_let_through_before_is_held_once_its_tag_is_seen_to_be_go
     ("tag", "override", "later", "held"),
     [
         pytest.param(None, let_through(V2), 2 * HOUR, [], id="the override ended"),
-        pytest.param(
-            passed(V2, verdict=GateVerdict.FAIL), let_through(V2), 2 * HOUR, [], id="it failed, too"
-        ),
+        pytest.param(passed(V2, verdict=Verdict.FAIL), let_through(V2), 2 * HOUR, [], id="it failed, too"),
         pytest.param(passed(V2), None, -2 * HOUR, [], id="a clock that is behind"),
         pytest.param(None, let_through(V2), -2 * HOUR, [], id="a clock that is behind an override"),
         pytest.param(

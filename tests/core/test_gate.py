@@ -6,7 +6,8 @@ import pytest
 
 from router.core.gate import GateEvidence, GateRules, judge, not_judged
 from router.core.gate_metadata import Metadata, check_required
-from router.core.gate_record import GateVerdict, Objection, gate_tag, override_tag
+from router.core.gate_record import Objection, gate_tag, override_tag
+from router.core.verdict import Verdict
 from tests.core.test_gate_record import FRAUD_V7, HOUR, KEY, LET_PASS, NOW, OTHER_KEY, PASSED
 
 RULES = GateRules(168 * HOUR, KEY)
@@ -38,7 +39,7 @@ def test_metadata_that_is_missing_holds_a_version_that_passed() -> None:
 
 
 def test_an_override_lets_through_what_did_not_pass_and_says_who() -> None:
-    failed = gate_tag(replace(PASSED, verdict=GateVerdict.FAIL), KEY)
+    failed = gate_tag(replace(PASSED, verdict=Verdict.FAIL), KEY)
     evidence = GateEvidence(FRAUD_V7, failed, override_tag(LET_PASS, KEY), ("description",))
 
     judgement = judge(evidence, RULES, NOW)

@@ -13,7 +13,6 @@ from router.core.gate_record import (
     LONGEST_NAME,
     MOST_BYTES,
     GateRecord,
-    GateVerdict,
     Objection,
     Override,
     RecordRefused,
@@ -28,6 +27,7 @@ from router.core.gate_record import (
 )
 from router.core.ids import LONGEST_MODEL_NAME, VersionId, is_model_name
 from router.core.utc import seconds_of, utc
+from router.core.verdict import Verdict
 
 KEY, OTHER_KEY = b"k" * 32, b"k" * 31 + b"K"
 NOW = 1_795_000_000.0
@@ -35,7 +35,7 @@ HOUR = 3600.0
 FRAUD_V7 = Registered(VersionId("fraud", 7), "a" * 32, "m-" + "b" * 32, "0123456789ab")
 PASSED = GateRecord(
     FRAUD_V7,
-    GateVerdict.PASS,
+    Verdict.PASS,
     against=6,
     at=NOW - HOUR,
     by="ci",
@@ -64,7 +64,7 @@ _registered = st.builds(
 _records = st.builds(
     GateRecord,
     _registered,
-    st.sampled_from(GateVerdict),
+    st.sampled_from(Verdict),
     against=st.none() | _numbers,
     at=_times,
     by=_by,
@@ -105,7 +105,7 @@ def test_an_override_is_read_as_it_was_written(override: Override, key: bytes | 
 @given(_records)
 def test_a_passed_record_counts_by_its_own_key_and_by_no_other(record: GateRecord) -> None:
     """Whatever the figures are: the signature is over the values that a reader finds."""
-    passed = replace(record, verdict=GateVerdict.PASS)
+    passed = replace(record, verdict=Verdict.PASS)
     tag = gate_tag(passed, KEY)
 
     assert objections_to_gate(tag, passed.of, now=record.at, max_age_seconds=0.0, key=KEY) == {}
@@ -117,7 +117,7 @@ def test_a_passed_record_counts_by_its_own_key_and_by_no_other(record: GateRecor
 @given(_records, st.data())
 def test_no_signed_tag_counts_with_one_byte_changed(record: GateRecord, data: st.DataObject) -> None:
     """It is refused, or still says the same: white space is no change."""
-    passed = replace(record, verdict=GateVerdict.PASS)
+    passed = replace(record, verdict=Verdict.PASS)
     tag = bytearray(gate_tag(passed, KEY).encode())
     place = data.draw(st.integers(0, len(tag) - 1))
     tag[place] = data.draw(st.integers(0, 255))
@@ -166,7 +166,7 @@ def test_a_record_counts_for_the_version_it_is_of_alone(one: Registered, other: 
             id="registered anew",
         ),
         pytest.param(
-            replace(PASSED, verdict=GateVerdict.NOT_ENOUGH_DATA),
+            replace(PASSED, verdict=Verdict.NOT_ENOUGH_DATA),
             FRAUD_V7,
             None,
             {"not_passed": "the gate's verdict on it is not enough data"},
@@ -207,7 +207,7 @@ def test_why_a_record_does_not_count_has_a_name_and_a_sentence(
 
 
 def test_all_that_speaks_against_a_record_is_said_at_once() -> None:
-    tag = gate_tag(replace(PASSED, verdict=GateVerdict.FAIL, at=0.0), OTHER_KEY)
+    tag = gate_tag(replace(PASSED, verdict=Verdict.FAIL, at=0.0), OTHER_KEY)
 
     objections = objections_to_gate(
         tag,

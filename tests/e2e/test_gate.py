@@ -14,13 +14,13 @@ from router.core.gate_record import (
     GATE_TAG,
     OVERRIDE_TAG,
     GateRecord,
-    GateVerdict,
     Override,
     Registered,
     gate_tag,
     override_tag,
 )
 from router.core.ids import VersionId
+from router.core.verdict import Verdict
 from tests.conftest import Figure
 from tests.e2e.conftest import POLL_SECONDS
 from tests.support.fleet import fleet
@@ -43,7 +43,7 @@ def version_of(registry: Registry, number: int, model: str = "sentiment") -> Reg
 
 def passed(registry: Registry, number: int, model: str = "sentiment", **changes: Any) -> GateRecord:
     of = version_of(registry, number, model)
-    return replace(GateRecord(of, GateVerdict.PASS, 1, time.time() - HOUR, "ci"), **changes)
+    return replace(GateRecord(of, Verdict.PASS, 1, time.time() - HOUR, "ci"), **changes)
 
 
 def write(registry: Registry, number: int, tag: str, name: str = GATE_TAG, model: str = "sentiment") -> None:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from router.core.gate_record import GateVerdict
+from router.core.verdict import Verdict
 from router.gate import comparison
 from router.gate.comparison import compare
 from router.gate.errors import MetricRefused
@@ -121,7 +121,7 @@ def test_a_few_rows_that_both_predict_well_say_nothing_of_a_metric_without_an_en
     judgement = judge(found, 0.005)
 
     assert (found.point, found.low, found.high) == (0.0, -math.inf, math.inf)
-    assert judgement.verdict is GateVerdict.NOT_ENOUGH_DATA
+    assert judgement.verdict is Verdict.NOT_ENOUGH_DATA
     assert "how much one can differ is not known of this metric, so fewer than 738" in judgement.sentence
 
 

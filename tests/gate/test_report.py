@@ -8,8 +8,9 @@ import jsonschema
 import orjson
 import pytest
 
-from router.core.gate_record import MOST_BYTES, GateVerdict, Registered, gate_tag, read_gate_record
+from router.core.gate_record import MOST_BYTES, Registered, gate_tag, read_gate_record
 from router.core.ids import VersionId
+from router.core.verdict import Verdict
 from router.gate.findings import Finding, Outcome, found, judged, not_checked, verdict_of
 from router.gate.report import GateReport, HoldoutResult
 from router.gate.statistics.difference import Difference, Method
@@ -42,14 +43,14 @@ def report(*findings: Finding, holdout: HoldoutResult | None = None) -> GateRepo
 @pytest.mark.parametrize(
     ("findings", "verdict", "why"),
     [
-        ((UNSEEN, PASSED), GateVerdict.PASS, "nothing speaks against it; no hold-out was asked about"),
-        ((PASSED, OPEN), GateVerdict.NOT_ENOUGH_DATA, "too few rows"),
-        ((PASSED, FAILED, OPEN), GateVerdict.FAIL, "it raises"),
-        ((FAILED, judged("answers", ["it is silent"], "")), GateVerdict.FAIL, "it raises; it is silent"),
+        ((UNSEEN, PASSED), Verdict.PASS, "nothing speaks against it; no hold-out was asked about"),
+        ((PASSED, OPEN), Verdict.NOT_ENOUGH_DATA, "too few rows"),
+        ((PASSED, FAILED, OPEN), Verdict.FAIL, "it raises"),
+        ((FAILED, judged("answers", ["it is silent"], "")), Verdict.FAIL, "it raises; it is silent"),
     ],
 )
 def test_one_fail_fails_and_little_data_is_no_pass(
-    findings: tuple[Finding, ...], verdict: GateVerdict, why: str
+    findings: tuple[Finding, ...], verdict: Verdict, why: str
 ) -> None:
     assert verdict_of(findings) is verdict
     assert (report(*findings).verdict, report(*findings).why) == (verdict, why)
@@ -74,7 +75,7 @@ def test_the_record_has_the_figures_and_fits_a_tag_whatever_the_findings_say() -
     tag = gate_tag(report(*many, holdout=result()).record())
     assert len(tag.encode()) <= MOST_BYTES
     kept = read_gate_record(tag)
-    assert (kept.verdict, kept.figures["metric"], kept.left_out > 0) == (GateVerdict.FAIL, "f1", True)
+    assert (kept.verdict, kept.figures["metric"], kept.left_out > 0) == (Verdict.FAIL, "f1", True)
 
 
 def test_a_tag_names_what_failed_and_quotes_neither_rows_nor_words_of_a_version() -> None:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from router.core.gate_record import GateVerdict
+from router.core.verdict import Verdict
 from router.gate.statistics.difference import Difference
 
 NOT_WORSE = "not worse"
@@ -20,7 +20,7 @@ class Criterion:
     """NOT_WORSE or BETTER."""
     bound: float
     """The least difference that passes, turned so that more is better: −max-loss, or min-gain."""
-    verdict: GateVerdict
+    verdict: Verdict
     sentence: str
     rows_to_decide: int | None = None
     """How many rows would decide if point and variance stay as they are seen. None: it is decided, or no
@@ -31,7 +31,7 @@ class Criterion:
 class Judgement:
     """Each criterion, and what follows of them."""
 
-    verdict: GateVerdict
+    verdict: Verdict
     criteria: tuple[Criterion, ...]
 
     @property
@@ -42,7 +42,7 @@ class Judgement:
     @property
     def rows_to_decide(self) -> int | None:
         """Rows that would decide all that is not decided; None where nothing is open, or none would."""
-        rows = [each.rows_to_decide for each in self.criteria if each.verdict is GateVerdict.NOT_ENOUGH_DATA]
+        rows = [each.rows_to_decide for each in self.criteria if each.verdict is Verdict.NOT_ENOUGH_DATA]
         known = [each for each in rows if each is not None]
         return max(known) if known and len(known) == len(rows) else None
 
@@ -65,10 +65,10 @@ def judge(difference: Difference, max_loss: float, min_gain: float | None = None
     if min_gain is not None:
         criteria.append(_criterion(difference, BETTER, min_gain, f"a gain of {min_gain:g} is asked for"))
     verdicts = {each.verdict for each in criteria}
-    if GateVerdict.FAIL in verdicts:
-        verdict = GateVerdict.FAIL
+    if Verdict.FAIL in verdicts:
+        verdict = Verdict.FAIL
     else:
-        verdict = GateVerdict.PASS if verdicts == {GateVerdict.PASS} else GateVerdict.NOT_ENOUGH_DATA
+        verdict = Verdict.PASS if verdicts == {Verdict.PASS} else Verdict.NOT_ENOUGH_DATA
     return Judgement(verdict, tuple(criteria))
 
 
@@ -77,12 +77,12 @@ def _criterion(difference: Difference, name: str, bound: float, asked: str) -> C
         sentence = (
             f"{name}: {_amount(difference.low)} at {'most' if difference.low < 0 else 'least'}, {asked}"
         )
-        return Criterion(name, bound, GateVerdict.PASS, sentence)
+        return Criterion(name, bound, Verdict.PASS, sentence)
     if difference.high < bound:
         failed = "worse" if name == NOT_WORSE else f"not {name}"
         limit = "least" if difference.high < 0 else "most"
         sentence = f"{failed}: {_amount(difference.high)} at {limit}, {asked}"
-        return Criterion(name, bound, GateVerdict.FAIL, sentence)
+        return Criterion(name, bound, Verdict.FAIL, sentence)
     rows = _rows_to_decide(difference, bound)
     if rows is not None:
         needed = f"about {rows} rows would decide at the seen variance, there are {difference.rows}"
@@ -93,7 +93,7 @@ def _criterion(difference: Difference, name: str, bound: float, asked: str) -> C
         needed = "the seen difference is the bound itself, or nearly, so no number of rows is known to decide"
     seen = f"between {_amount(difference.low)} and {_amount(difference.high)}"
     sentence = f"open whether {name}: {seen}, {asked}; {needed}"
-    return Criterion(name, bound, GateVerdict.NOT_ENOUGH_DATA, sentence, rows)
+    return Criterion(name, bound, Verdict.NOT_ENOUGH_DATA, sentence, rows)
 
 
 def _rows_to_decide(difference: Difference, bound: float) -> int | None:

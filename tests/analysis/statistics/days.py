@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from router.analysis.statistics.cell_recorder import Observation
-from router.analysis.verdict import Verdict
+from router.core.verdict import Verdict
 from tests.analysis.statistics.observed import Observed, split_of
 
 KEYS = 20_000

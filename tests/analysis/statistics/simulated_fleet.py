@@ -25,9 +25,9 @@ from router.analysis.run_state import RunState, RunStateData
 from router.analysis.statistics.cell_recorder import Observation
 from router.analysis.statistics.counts import ArmCounters
 from router.analysis.statistics.records import Batch, cell_of
-from router.analysis.verdict import Verdict
 from router.core.ids import CANARY, GatewayId, VersionId
 from router.core.split import Split
+from router.core.verdict import Verdict
 from tests.analysis.statistics.shared_traffic import Requests, Versions
 
 VERSIONS = ComparedVersions(VersionId("fraud", 1), VersionId("fraud", 2), "salt", (), Criteria())

@@ -21,10 +21,10 @@ from router.analysis.checks import (
 from router.analysis.criteria import Criteria
 from router.analysis.statistics.cell_recorder import Observation
 from router.analysis.statistics.drift import ArmScores, OutputShift
-from router.analysis.verdict import Verdict
 from router.core.ids import Alias
 from router.core.scores import ClassSpec, ScoreSpec
 from router.core.split import Split
+from router.core.verdict import Verdict
 from tests.analysis.statistics.observed import Observed, request, split_of
 
 PRODUCTION_BUCKETS = range(5_000, 100_000)

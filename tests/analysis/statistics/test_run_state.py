@@ -14,9 +14,9 @@ from router.analysis.run_state import DAY_CELLS, RunState
 from router.analysis.statistics.cell_recorder import CellRecorder, Observation
 from router.analysis.statistics.durations import bin_of
 from router.analysis.statistics.records import ArmRecord, Ranges, Record, RunCell, merge
-from router.analysis.verdict import Verdict
 from router.core.ids import CANARY
 from router.core.scores import ClassSpec, OutputSpec, ScoreSpec
+from router.core.verdict import Verdict
 from tests.analysis.statistics.observed import Observed, request, split_of
 
 FIRST = 1_000_003

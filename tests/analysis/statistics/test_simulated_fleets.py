@@ -14,8 +14,8 @@ import pytest
 from router.analysis.criteria import Criteria
 from router.analysis.statistics.durations import bin_of
 from router.analysis.statistics.records import CELL_SECONDS, MINUTE_CELLS
-from router.analysis.verdict import Verdict
 from router.core.split import Split
+from router.core.verdict import Verdict
 from tests.analysis.statistics.shared_traffic import Requests, Users, Versions
 from tests.analysis.statistics.simulated_fleet import Judge, World, failed_by
 from tests.conftest import Figure

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from router.core.gate_record import GateVerdict
+from router.core.verdict import Verdict
 from router.gate.statistics.difference import Difference, Method
 from router.gate.statistics.verdict import judge
 
-PASS, FAIL, OPEN = GateVerdict.PASS, GateVerdict.FAIL, GateVerdict.NOT_ENOUGH_DATA
+PASS, FAIL, OPEN = Verdict.PASS, Verdict.FAIL, Verdict.NOT_ENOUGH_DATA
 AMOUNTS = st.floats(-1, 1)
 
 
@@ -31,7 +31,7 @@ def difference(low: float, high: float, point: float | None = None, rows: int = 
     ],
 )
 def test_a_candidate_is_not_worse_when_the_whole_interval_is_within_the_loss(
-    low: float, high: float, verdict: GateVerdict
+    low: float, high: float, verdict: Verdict
 ) -> None:
     """PASS when l ≥ −max-loss, FAIL when u < −max-loss."""
     assert judge(difference(low, high), 0.005).verdict is verdict
@@ -48,9 +48,7 @@ def test_a_candidate_is_not_worse_when_the_whole_interval_is_within_the_loss(
         (-0.02, -0.006, FAIL),
     ],
 )
-def test_a_gain_that_is_asked_for_is_a_second_criterion(
-    low: float, high: float, verdict: GateVerdict
-) -> None:
+def test_a_gain_that_is_asked_for_is_a_second_criterion(low: float, high: float, verdict: Verdict) -> None:
     """Both must pass, one FAIL fails."""
     assert judge(difference(low, high), 0.005, 0.01).verdict is verdict
 

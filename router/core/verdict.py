@@ -1,4 +1,4 @@
-"""The three answers to whether a canary is good."""
+"""The three answers to whether a version is as good as production."""
 
 from enum import StrEnum
 
