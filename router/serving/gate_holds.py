@@ -16,7 +16,7 @@ from router.settings.gate import GateSettings
 NOT_JUDGED = "what the registry says of it was not read yet"
 _PASSES = ("passed", "overridden")
 _NOT_KNOWN = frozenset({Objection.NOT_READ, Objection.NO_KEY})
-_EXCUSED = _NOT_KNOWN | {Objection.TOO_OLD, Objection.AHEAD, Objection.METADATA}
+_EXCUSED = _NOT_KNOWN | {Objection.TOO_OLD, Objection.AHEAD, Objection.NO_HOLDOUT, Objection.METADATA}
 """What does not speak against a version that is recorded to have passed, where it is all that is found of one
 of its two tags: time, another rule, and what is not known. Tags that are gone, or are not its own, do:
 another version may have come under its number."""

@@ -175,6 +175,7 @@ async def test_a_tag_that_is_there_before_lets_it_through_as_it_is_bound(gateway
         pytest.param({}, passed(V2, verdict=Verdict.FAIL), ["not_passed"], id="failed"),
         pytest.param({"max_age_hours": 0.5}, passed(V2), ["too_old"], id="too old"),
         pytest.param({"require": ["tags.approved_by"]}, passed(V2), ["metadata"], id="metadata"),
+        pytest.param({"require": ["holdout"]}, passed(V2), ["no_holdout"], id="no hold-out"),
         pytest.param({"key_file": "KEY"}, passed(V2), ["not_signed"], id="not signed"),
         pytest.param({"key_file": "SHORT"}, passed(V2), ["no_key"], id="no usable key"),
         pytest.param({"key_file": "/nonexistent/key"}, passed(V2), ["no_key"], id="no key"),
@@ -442,11 +443,32 @@ async def test_a_restart_excuses_what_only_time_took_from_the_tag_that_lets_thro
     await models.close(0.0)
 
 
-def another_gateway(gateway: Gateway) -> tuple[ModelSet, Facts, CapControl]:
+async def test_a_hold_out_that_is_required_since_holds_nobody_who_was_let_through_before(
+    gateway: Gateway,
+) -> None:
+    gateway.world.tags[V2] = passed(V2), None
+    await gateway.serve(production=V1, canary=V2)
+    await gateway.look()
+    models, facts, caps = another_gateway(gateway, require=["holdout"])
+    caps.restore(gateway.caps.known.records)
+    late = Gateway(models, gateway.world, facts, caps, Clock())
+    await late.serve(production=V1, canary=V2)
+    await late.look()
+    assert late.state() == ("passed", [])
+
+    await late.serve(production=V1)
+    await late.look()
+    await late.serve(production=V1, canary=V2)
+    await late.look()
+    assert late.state() == ("held", ["no_holdout"]), "it came anew"
+    await models.close(0.0)
+
+
+def another_gateway(gateway: Gateway, **gate: object) -> tuple[ModelSet, Facts, CapControl]:
     facts, in_force = Facts(), CapsInForce()
     dependencies = replace(gateway.models._dependencies, recorder=facts, caps=in_force)
     models = ModelSet(dependencies)
-    models.apply({"sentiment": settings(split=HALF, gate={"canary": "required"})})
+    models.apply({"sentiment": settings(split=HALF, gate={"canary": "required", **gate})})
     return models, facts, CapControl(in_force, models, facts, lambda: NOW)
 
 
