@@ -17,9 +17,10 @@ from router.core.gate_events import GateNotPassed, GatePassed
 from router.core.gate_record import GateRecord, Override, Registered, gate_tag, override_tag
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.routing import Reason, assign
+from router.core.utc import utc
 from router.core.verdict import Verdict
 from router.errors import RegistryUnavailable
-from router.serving.caps import CapsInForce
+from router.serving.caps import CapsInForce, passage_of
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
@@ -440,6 +441,47 @@ async def test_a_restart_excuses_what_only_time_took_from_the_tag_that_lets_thro
     await late.look()
 
     assert late.state() == ("held" if held else "passed", held)
+    await models.close(0.0)
+
+
+async def test_an_override_that_ended_is_still_shown_as_one_after_a_restart(gateway: Gateway) -> None:
+    """Nobody has looked at that version yet, however long ago somebody let it through."""
+    gateway.world.tags[V2] = None, let_through(V2)
+    await gateway.serve(production=V1, canary=V2)
+    await gateway.look()
+    models, facts, caps = another_gateway(gateway)
+    caps.restore(records_from_json(records_to_json(gateway.caps.known)))
+    late = Gateway(models, gateway.world, facts, caps, Clock(), now=NOW + 2 * HOUR)
+    gateway.world.tags_unreadable = True
+    await late.serve(production=V1, canary=V2)
+    assert late.state() == ("overridden", []), "before anything is read"
+    assert facts.of(GatePassed)[0].override
+    gateway.world.tags_unreadable = False
+    await late.look()
+
+    assert late.reason is Reason.HASH
+    assert late.state() == ("overridden", [])
+    [warning] = late.manager.gate_holds.warnings()
+    assert warning == (
+        f"canary v2 has not passed the gate: let through by anna until {utc(NOW + HOUR, 'seconds')}: "
+        "an emergency, and would not now: it has no tag canary_router.gate; "
+        f"its tag canary_router.override ended at {utc(NOW + HOUR, 'seconds')}"
+    )
+    assert late.manager.gate_holds.passes()[CANARY], "it has its share"
+
+    gateway.world.tags[V2] = passed(V2, at=NOW + HOUR), let_through(V2)
+    late.watch.look_again()
+    await late.look()
+    assert late.state() == ("overridden", []), "what serves is not asked about again"
+    models_after, facts_after, caps_after = another_gateway(gateway)
+    caps_after.restore(late.caps.known.records)
+    last = Gateway(models_after, gateway.world, facts_after, caps_after, Clock(), now=NOW + 3 * HOUR)
+    await last.serve(production=V1, canary=V2)
+    await last.look()
+    assert last.state() == ("passed", [])
+    assert last.manager.gate_holds.warnings() == []
+    assert not caps_after.known.records[passage_of(V2)].overrides
+    await models_after.close(0.0)
     await models.close(0.0)
 
 
