@@ -29,8 +29,8 @@ from router.settings import ModelSettings, Settings
 REQUIREMENTS = "requirements.txt"
 _MOST_NAMES = 5
 HOW_TO_VERIFY = {
-    "v2": "unverified: have GET /v2/models/NAME answer with `versions`, such as MLServer does with"
-    " `parameters.version` in model-settings.json",
+    "v2": "unverified: have GET /v2/models/NAME name the version under `versions`, as MLServer does with"
+    ' `"versions": ["7"]` in model-settings.json, or MLSERVER_MODEL_VERSIONS',
     "mlflow": "unverified: MLflow's server does not tell which version it serves",
 }
 """By protocol, how an engine can say which version it holds."""

@@ -115,9 +115,7 @@ def test_requests_under_way_are_answered_before_their_version_goes(adapter: Adap
     bind(adapter, "canary", SLEEPER)
     key = at_slowly(adapter)
     answers: list[object] = []
-    asking = threading.Thread(
-        target=lambda: answers.append(adapter.ask(key, "3").headers["X-Model-Version"])
-    )
+    asking = threading.Thread(target=lambda: answers.append(adapter.ask(key, "3").headers["X-Model-Version"]))
     asking.start()
     wait_until(lambda: state(adapter, SLEEPER)["in_flight"] == 1, 10 * slack)
 

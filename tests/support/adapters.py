@@ -155,7 +155,8 @@ class MlServer(ProcessPerVersion):
         settings = {
             "name": MODEL,
             "implementation": "mlserver_mlflow.MLflowRuntime",
-            "parameters": {"uri": directory, "version": str(version)},
+            "versions": [str(version)],
+            "parameters": {"uri": directory},
         }
         (home / "model-settings.json").write_bytes(orjson.dumps(settings))
         (home / "settings.json").write_bytes(
