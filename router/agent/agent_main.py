@@ -33,11 +33,11 @@ def main(sock: socket.socket) -> None:
     MLflow migrated the database; `{"id", "op": "registrations", "versions": [[model, version], …]}` with
     `{"id", "registrations": [text, …]}`; `{"id", "op": "gate", "model", "version", "required": [name, …]}`
     with `{"id", "run_id", "model_id", "fingerprint", "gate", "override", "missing"}`, the fields of a
-    GateEvidence; and `{"id", "op": "locate", "model", "version", "cache_dir"}` with
-    `{"id", "directory"}`, null unless the version's files are in the cache. Orders may carry `seconds`,
-    within which they are to be answered. Each may be answered with `{"id", "error", "message"}`; `error` is
-    unavailable, unknown_model, refused or replaced. After replaced the process ends: a fresh one opens the
-    new database.
+    GateEvidence; and `{"id", "op": "locate", "model", "version", "cache_dir", "described"}` with
+    `{"id", "directory"}`, null unless the version's files, or what describes it, are in the cache. Orders
+    may carry `seconds`, within which they are to be answered. Each may be answered with `{"id", "error",
+    "message"}`; `error` is unavailable, unknown_model, refused or replaced. After replaced the process ends:
+    a fresh one opens the new database.
     """
     channel = Channel(sock)
     settings = channel.receive()
@@ -133,7 +133,8 @@ def _locate(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
 
     model, number = request["model"], request["version"]
     fingerprint = read_fingerprint(registry, model, number)
-    place = cache.place_of(Path(request["cache_dir"]), model, number, fingerprint)
+    cache_dir, described = Path(request["cache_dir"]), request["described"]
+    place = cache.place_of(cache_dir, model, number, fingerprint, described=described)
     return {"directory": str(place / FILES) if cache.is_complete(place) else None}
 
 

@@ -65,8 +65,13 @@ def model_of(directory: Path) -> str:
     return unquote(directory.name.replace(_SIGN, "%"), errors="replace")
 
 
-def place_of(cache_dir: Path, model: str, number: int, fingerprint: str) -> Path:
-    """Where this version lies, or will lie. Raises as `model_directory` does, also for the place itself."""
+def place_of(cache_dir: Path, model: str, number: int, fingerprint: str, *, described: bool = False) -> Path:
+    """Where this version lies, or will lie; `described`: where what describes it lies, without the rest.
+
+    Raises as `model_directory` does, also for the place itself.
+    """
+    if described:  # in a place of its own: another gateway may need all of it
+        fingerprint = sha256(f"description {fingerprint}".encode()).hexdigest()[: len(fingerprint)]
     place = model_directory(cache_dir, model) / f"{number}-{fingerprint}"
     with suppress(FileNotFoundError):
         trust_directory(place)

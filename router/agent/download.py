@@ -4,12 +4,13 @@ import os
 import shutil
 import stat
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import orjson
+from mlflow.models.utils import SERVING_INPUT_FILENAME
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from router.agent.errors import DownloadRefused
@@ -22,6 +23,9 @@ _RESERVE_BYTES = 64 << 20
 
 _EXTRAS = {"s3": "s3", "r2": "s3", "b2": "s3", "gs": "gcs", "wasbs": "azure", "abfss": "azure"}
 """By the scheme of a source, the extra of this package that installs what MLflow reads it with."""
+
+_EXAMPLES = ("input_example.", SERVING_INPUT_FILENAME)
+"""How MLflow names the input example, of which the second one is a request to its server."""
 
 Listing = dict[str, int | None]
 """Size in bytes by path relative to the version's root; None where the store does not say."""
@@ -37,6 +41,13 @@ class StoredVersion:
     digest: str
     """SHA-256 in hex of all that the store says of the files: names and sizes, of local files also when each
     was changed. Equal digests: as far as can be seen without reading them, the files are the same."""
+    is_part: bool = False
+    """Whether more of it lies there than is listed."""
+
+    def description(self) -> "StoredVersion":
+        """What says what the version is, without what it computes with: its MLmodel and its input example."""
+        listing = {path: size for path, size in self.listing.items() if _describes(path)}
+        return replace(self, listing=listing, is_part=True)
 
     def copy_to(self, target: Path, *, but: Collection[str] = ()) -> None:
         """Copy all of it into the directory `target`, which is empty, or holds the files of `but` already.
@@ -47,7 +58,7 @@ class StoredVersion:
         # and a failure that a repository swallows leave less than was listed.
         missing = {path: size for path, size in self.listing.items() if path not in but}
         _check_room(missing, target)
-        for path in missing if but else [""]:
+        for path in missing if but or self.is_part else [""]:
             self.repository.download_artifacts(path, dst_path=str(target))
         _compare(self.listing, target)
 
@@ -78,6 +89,10 @@ def not_installed(uri: str, error: ImportError) -> str | None:
         f"lies at {scheme}://, and what reads that is not installed ({error}):"
         f" pip install 'mlflow-canary-router[{extra}]'"
     )
+
+
+def _describes(path: str) -> bool:
+    return path == MODEL_FILE or path.startswith(_EXAMPLES)
 
 
 def _listed(repository: Any) -> Listing:

@@ -29,7 +29,8 @@ def main(sock: socket.socket) -> None:
     remove it, `fresh`, true when a copy in the cache is to be distrusted, `known`, null or what a fresh
     download answered: while the store's listing is the same, the copy is compared with that instead,
     `recorded`, true when the version's last good copy is to be verified and the registry left alone,
-    `allowed`, the fields of an AllowedSources, and `cache_max_bytes`.
+    `described`, true when MLmodel and input example are all that is wanted, `allowed`, the fields of an
+    AllowedSources, and `cache_max_bytes`.
     Answers `{"op": "fetched", "directory"}`, after a download with `cache_bytes`, `removed`, the names of
     versions that left the cache, `changed`, the files of a former copy that were not as published where only
     they were fetched, and `known`; or `{"op": "failed", "error", "refused"}`, `refused` being true where a
@@ -60,13 +61,17 @@ def _fetch(order: Mapping[str, Any], sizes: list[int]) -> dict[str, Any]:
     with limited(LOOKUP_LIMITS):
         source = read_source(registry, order["model"], order["version"])
     check_source(source.uri, AllowedSources(**order["allowed"]))
-    place = cache.place_of(cache_dir, order["model"], order["version"], source.fingerprint)
+    place = cache.place_of(
+        cache_dir, order["model"], order["version"], source.fingerprint, described=order["described"]
+    )
     directory = str(place / FILES)
     if not order["fresh"] and cache.is_complete(place):
         return {"directory": directory}
     from router.agent.download import list_version
 
     stored = list_version(source.uri, registry.tracking_uri, registry.registry_uri)
+    if order["described"]:
+        stored = stored.description()
     known = order["known"]
     if known is not None and known["listing"] == stored.digest and _is_whole(place, known["manifest"]):
         return {"directory": directory}

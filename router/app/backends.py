@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from router.adapters.addresses.loader import VersionAddresses
 from router.adapters.environments.builds import BuildPolicy
 from router.adapters.environments.environments import BuiltEnvironments, package_directory
 from router.adapters.registry.client import RegistryClient
@@ -44,6 +45,8 @@ class Backends:
     loader: Loader
     """Of versions that run in the gateway's own Python environment."""
     environments: Environments
+    addresses: VersionAddresses
+    """Of versions that run elsewhere."""
     keeper: LastKnownGoodStore
     copies: CopyHolder
     shared_memory: SharedMemory
@@ -109,6 +112,7 @@ async def open_backends(
     shared_memory = SharedMemory()
     temporary = await _shared_temporary(directories)
     launcher, supervisor = await _launcher(recorder, outputs, preload, temporary)
+    addresses = VersionAddresses(launcher, settings)
     registry = RegistryClient(
         launcher,
         registry_uri=places.uri,
@@ -123,6 +127,7 @@ async def open_backends(
             places.are_local,
             places.tracking_uri,
         ),
+        described=addresses.knows,
     )
     loader = WorkerLoader(launcher, directories, shared_memory, recorder)
     loaders = TemplateLoaders(
@@ -134,7 +139,11 @@ async def open_backends(
     policy = BuildPolicy.of(settings.environments, os.environ)
     environments = BuiltEnvironments(launcher, places.cache_dir, policy, recorder, loaders)
     try:
-        yield Backends(registry, registry, registry, loader, environments, registry, registry, shared_memory)
+        yield Backends(
+            *(registry, registry, registry, loader, environments),
+            addresses,
+            *(registry, registry, shared_memory),
+        )
     finally:
         await environments.close()
         await registry.close()

@@ -157,7 +157,8 @@ def build_gateway(
     caps_in_force = CapsInForce()
     models = ModelSet(
         VersionDependencies(
-            backends.fetcher, backends.loader, backends.environments, recorder, load_limits, caps_in_force
+            *(backends.fetcher, backends.loader, backends.environments, recorder, load_limits, caps_in_force),
+            addresses=backends.addresses,
         )
     )
     caps = CapControl(caps_in_force, models, recorder, time.time, state_directory.save)
@@ -178,7 +179,9 @@ def build_gateway(
     messages = ExchangeMessages(identity, caps, evidence, time.monotonic)
     outbound = Outbound(in_force, recorder, messages, key, recorders.journal, identity)
     alias_watch = AliasWatch(backends.source, models, recorder, time.time)
-    rollback = RollbackWatch(backends.copies, backends.environments, models, alias_watch, recorder)
+    rollback = RollbackWatch(
+        backends.copies, backends.environments, backends.addresses, models, alias_watch, recorder
+    )
     gauges = Gauges(models, dispatcher, analysis, rollback, outbound, state_directory)
     instruments.metrics.watch(gauges.live)
 
@@ -217,7 +220,7 @@ def build_gateway(
     config = ConfigWatch(
         source,
         recorder,
-        SettingsFollowers(child_log, load_limits, caps, models, alias_loop),
+        SettingsFollowers(child_log, load_limits, backends.addresses, caps, models, alias_loop),
         in_force=in_force,
         digest=loaded.digest,
     )

@@ -118,7 +118,9 @@ def _verdict(status: ComparisonStatus) -> LiveVerdict:
     return LiveVerdict(status.verdict, run.verdict_changed_timestamp, horizon, ratio, bounds)
 
 
-def _resident_bytes(pid: int) -> int:
+def _resident_bytes(pid: int | None) -> int:
+    if pid is None:
+        return 0  # it runs elsewhere
     try:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from router.adapters.addresses.loader import VersionAddresses
 from router.adapters.log.child_log import ChildLog
 from router.adapters.log.format import configure_logging
 from router.control.caps import CapControl
@@ -20,6 +21,7 @@ class SettingsFollowers:
 
     child_log: ChildLog
     load_limits: LoadLimits
+    addresses: VersionAddresses
     caps: CapControl
     models: ModelSet
     alias_loop: PeriodicTask
@@ -29,6 +31,7 @@ class SettingsFollowers:
         configure_logging(settings.log.level, settings.log.format)
         self.child_log.shown = settings.log.model_output
         self.load_limits.follow(settings.registry)
+        self.addresses.follow(settings)  # before the models, whose versions are fetched by it
         self.caps.follow(settings.models)  # first: a model that comes back may find no cap that is too old
         self.models.apply(settings.models)
         self.alias_loop.trigger()

@@ -18,6 +18,7 @@ from router.cli.options import (
     urls_option,
     wait_option,
 )
+from router.cli.render_command import render
 from router.errors import ConfigRefused
 
 EXIT_USAGE = 2
@@ -440,6 +441,7 @@ def rollback(
 
 
 root.add_command(gate)
+root.add_command(render)
 
 
 def main() -> None:

@@ -17,8 +17,10 @@ from router.cli.split import find_model
 from router.control.gate_keys import GateKeys
 from router.control.gate_watch import judged
 from router.core.ids import PRODUCTION, Alias, VersionId
+from router.core.redaction import redact_uri
 from router.core.requirement_lines import plain_requirements, unpinned
 from router.core.scores import OutputSpec, describe, to_json
+from router.core.version_address import NOT_KNOWN, AtAddress
 from router.core.version_environment import GATEWAYS_OWN
 from router.errors import RegistryError, RouterError
 from router.protocol.messages import VersionInfo
@@ -26,6 +28,12 @@ from router.settings import ModelSettings, Settings
 
 REQUIREMENTS = "requirements.txt"
 _MOST_NAMES = 5
+HOW_TO_VERIFY = {
+    "v2": "unverified: have GET /v2/models/NAME name the version under `versions`, as MLServer does with"
+    ' `"versions": ["7"]` in model-settings.json, or MLSERVER_MODEL_VERSIONS',
+    "mlflow": "unverified: MLflow's server does not tell which version it serves",
+}
+"""By protocol, how an engine can say which version it holds."""
 
 
 def check_model(config_path: Path, model: str, output: str) -> int:
@@ -44,6 +52,7 @@ def check_model(config_path: Path, model: str, output: str) -> int:
             click.echo(f"{mark} {model}{at}" + (f" v{row['version']}" if row["version"] else ""))
             click.echo(f"     {row['told']}")
             for line in (
+                *_where_lines(row),
                 *_gate_lines(row),
                 *_preflight_lines(row),
                 *_environment_lines(row),
@@ -96,8 +105,10 @@ async def _check_version(
         worker = await load(backends, settings, wanted, here, production_scores)
     except RouterError as error:
         return {**row, "ok": False, "told": str(error)}, None
-    info = worker.info
+    info, at = worker.info, worker.at_address
     await worker.close()
+    if at is not None:
+        row |= {"where": _where(at, wanted)}
     phases = ", ".join(f"{phase} {seconds:.2f} s" for phase, seconds in info.phase_seconds.items())
     signature = "signature" if info.has_signature else "no signature"
     example = "input example" if info.has_example else "no input example, so no warm-up"
@@ -105,7 +116,8 @@ async def _check_version(
     facts = [f"flavor {info.flavor}", phases, signature, example]
     if info.scores:
         facts.append(f"counts {' and '.join(map(describe, info.scores))}")
-    facts.append(f"{'shares' if batching.merges else 'does not share'} predicts: {batching.why}")
+    if wanted.where is None:
+        facts.append(f"{'shares' if batching.merges else 'does not share'} predicts: {batching.why}")
     if info.note:
         facts.append(info.note)
     row = {
@@ -120,6 +132,27 @@ async def _check_version(
         left_out = info.effects if preflight.effects == "left_out" else ""
         row["preflight"] = {"left_out": bool(left_out), "why": left_out}
     return row, info
+
+
+def _where(at: AtAddress, wanted: ModelSettings) -> dict[str, Any]:
+    return {
+        "address": redact_uri(at.url),
+        "protocol": at.engine,
+        "verified": at.verified,
+        "without_effect": list(wanted.without_effect),
+    }
+
+
+def _where_lines(row: Mapping[str, Any]) -> list[str]:
+    """Of a version that runs elsewhere, where, and what does not apply to it; else nothing."""
+    if (where := row.get("where")) is None:
+        return []
+    lines = [f"runs elsewhere: {where['address']}, asked by {where['protocol']}"]
+    if not where["verified"]:
+        lines.append(HOW_TO_VERIFY[where["protocol"]])
+    if where["without_effect"]:
+        lines.append(f"without effect there: {', '.join(where['without_effect'])}")
+    return [*lines, f"not known of it: {', '.join(NOT_KNOWN)}"]
 
 
 async def _gate(

@@ -13,6 +13,9 @@ from router.serving.harness import load_spec
 from router.serving.ports import PreparedEnvironment, WorkerHandle
 from router.settings import ModelSettings, Settings
 
+LONGEST_WAIT_SECONDS = 30.0
+"""For a version that runs elsewhere to be ready: whoever asks waits for the answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class VersionHere:
@@ -56,5 +59,9 @@ async def load(
     """
     spec = load_spec(here.version, str(here.directory), wanted, production_scores)
     spec = replace(spec, warm_up_required=wanted.warm_up)
+    if wanted.where is not None:
+        return await backends.addresses.loader(wanted.where).load(
+            spec, deadline_seconds=min(wanted.where.ready_seconds, LONGEST_WAIT_SECONDS)
+        )
     loader = backends.loader if here.environment is None else here.environment.loader
     return await loader.load(spec, deadline_seconds=settings.registry.download_timeout_seconds)

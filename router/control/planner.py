@@ -41,7 +41,8 @@ class Planner:
             routes=routes,
             traffic=self.traffic.of(manager.model),
             workers=manager.settings.workers,
-            costs=_costs(manager, routes),
+            # How many requests an engine elsewhere takes is not known here.
+            costs=None if manager.settings.elsewhere else _costs(manager, routes),
             verdict=status.verdict if status else Verdict.NOT_ENOUGH_DATA,
             why=self.analysis.why(status) if status else "",
             breaker=breaker.view().why if breaker else "",

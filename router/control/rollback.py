@@ -11,7 +11,7 @@ from router.core.policy import State
 from router.core.rollback import Rollback, readiness
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
-from router.serving.ports import CopyHolder, Environments
+from router.serving.ports import Addresses, CopyHolder, Environments
 
 COPY_LOOK_SECONDS = 60.0
 """Between two looks for the files of one version, and its environment; in between another gateway may have
@@ -28,6 +28,8 @@ class _Looked:
     has_copy: bool
     has_environment: bool
     """Whether its own Python environment is here as well, or it has none of its own."""
+    is_there: bool
+    """Whether it answers at its address, or runs here."""
 
 
 class RollbackWatch:
@@ -37,6 +39,7 @@ class RollbackWatch:
         self,
         copies: CopyHolder,
         environments: Environments,
+        addresses: Addresses,
         models: ModelSet,
         alias_watch: AliasWatch,
         recorder: Recorder,
@@ -44,6 +47,7 @@ class RollbackWatch:
     ) -> None:
         self._copies = copies
         self._environments = environments
+        self._addresses = addresses
         self._models = models
         self._alias_watch = alias_watch
         self._recorder = recorder
@@ -75,6 +79,7 @@ class RollbackWatch:
             previous.workers_of(version),
             has_copy=self.has_copy(manager),
             has_environment=self._has_environment(manager),
+            is_there=self._is_there(manager),
             error=harness.error if harness is not None and harness.state is State.ERROR else "",
             lost_because=previous.lost_because(version),
         )
@@ -88,6 +93,10 @@ class RollbackWatch:
     def _has_environment(self, manager: ModelManager) -> bool:
         looked = self._last_look(manager)
         return looked is not None and looked.has_environment
+
+    def _is_there(self, manager: ModelManager) -> bool:
+        looked = self._last_look(manager)
+        return looked is None or looked.is_there
 
     def _last_look(self, manager: ModelManager) -> _Looked | None:
         """What is known of what a rollback goes back to; None: nothing yet."""
@@ -110,7 +119,9 @@ class RollbackWatch:
         ):
             found = await self._copies.hold_copy(version)
             whole = manager.settings.environment == "shared" or await self._environments.has(version)
-            self._looked[manager.model] = _Looked(version, loaded, now, found, whole)
+            where = manager.settings.where
+            there = loaded or where is None or await self._addresses.is_ready(where, version)
+            self._looked[manager.model] = _Looked(version, loaded, now, found, whole, there)
 
 
 def _nothing(manager: ModelManager) -> str:

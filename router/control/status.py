@@ -1,7 +1,8 @@
 """The document of `/v1/state`: what is aspired, bound, split and wrong.
 
-No paths or credentials, and no hosts but those that the configuration names as peers and receivers, that
-of another gateway that has the state directory, and those of the gateways that judge together.
+No paths or credentials, and no hosts but those that the configuration names as peers, receivers and
+addresses of versions, that of another gateway that has the state directory, and those of the gateways that
+judge together.
 """
 
 from collections.abc import Sequence
@@ -20,8 +21,9 @@ from router.control.periodic import PeriodicTask
 from router.control.rollback import RollbackWatch
 from router.core import scores
 from router.core.ids import PRODUCTION, Alias
-from router.core.redaction import redact
+from router.core.redaction import redact, redact_uri
 from router.core.routing import RoutingTable
+from router.core.version_address import NOT_KNOWN
 from router.serving.dispatch import Dispatcher
 from router.serving.harness import Harness
 from router.serving.manager import ModelManager
@@ -212,7 +214,8 @@ class Status:
             "kept_until": manager.previous.until if manager.is_kept(harness.version) else None,
             "in_flight": pool.leases if pool else 0,
             "queued": pool.queued if pool else 0,
-            "workers": [worker.pid for worker in pool.workers] if pool else [],
+            "where": _where(manager, pool),
+            "workers": [worker.pid for worker in pool.workers if worker.pid is not None] if pool else [],
             "spare": pool.supply.spare.pid if pool and pool.supply.spare else None,
             "no_spare": pool.supply.spare_skipped_because if pool else "",
             "error": redact(harness.error or (pool.supply.last_error if pool else "")),
@@ -237,6 +240,20 @@ class Status:
             return None
         seconds = {phase: round(each, 3) for phase, each in pool.processor_time.by_phase().items()}
         return {**self.analysis.cost_of(harness.version), "processor_seconds": seconds}
+
+
+def _where(manager: ModelManager, pool: Pool | None) -> dict[str, Any] | None:
+    """Of a version that runs elsewhere and serves; None of one that runs here, or has no worker."""
+    at = next((worker.at_address for worker in pool.workers), None) if pool else None
+    if at is None:
+        return None
+    return {
+        "address": redact_uri(at.url),
+        "protocol": at.engine,
+        "verified": at.verified,
+        "without_effect": list(manager.settings.without_effect),
+        "not_known": list(NOT_KNOWN),
+    }
 
 
 def _reload_seconds(pool: Pool | None) -> float | None:

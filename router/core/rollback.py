@@ -128,13 +128,15 @@ def readiness(
     *,
     has_copy: bool | None,
     has_environment: bool = True,
+    is_there: bool = True,
     error: str,
     lost_because: str,
 ) -> tuple[Readiness, str]:
     """How soon a version would serve, and why not at once.
 
     `has_copy`: whether its files are in the cache, whole; None: not known yet. `has_environment`: whether the
-    Python environment is here that it runs in. `error`: why it does not load, where that was tried;
+    Python environment is here that it runs in. `is_there`: whether it answers where it runs, if that is
+    elsewhere. `error`: why it does not load, where that was tried;
     `lost_because`: why workers of it are gone that were kept.
     """
     why = f": {lost_because}" if lost_because else ""
@@ -146,6 +148,8 @@ def readiness(
         return Readiness.AT_ONCE, ""
     if error:
         return Readiness.NOT_READY, f"it does not load: {error}"
+    if not is_there:
+        return Readiness.NOT_READY, f"it does not answer at its address{why}"
     if has_copy and not has_environment:
         return Readiness.NOT_READY, f"its Python environment has to be built{why}"
     if has_copy:

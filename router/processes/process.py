@@ -30,8 +30,12 @@ class Exit:
     """The exception that ended it, as it reported itself: type, module and line."""
     out_of_memory: bool = False
     """True when the kernel ended it for want of memory, as far as that can be known."""
+    lost: str = ""
+    """Why a version that runs elsewhere counts as ended; empty for processes."""
 
     def __str__(self) -> str:
+        if self.lost:
+            return f"its readiness was lost: {self.lost}"
         how = self._how()
         if self.reason:
             return f"{how}; it sent {self.reason}"

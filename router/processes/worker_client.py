@@ -14,7 +14,14 @@ from router.core.events import OwnCopyNeeded, Recorder
 from router.core.ids import VersionId
 from router.core.memory import Resident, Room
 from router.core.processor_time import ProcessorTime
-from router.errors import ChildLost, ChildTimeout, LoadFailed, WarmUpLost, WorkerOutOfMemory
+from router.errors import (
+    ChildLost,
+    ChildTimeout,
+    LoadFailed,
+    RequestRefused,
+    WarmUpLost,
+    WorkerOutOfMemory,
+)
 from router.processes.child import Child, Launcher
 from router.processes.disk import in_disk_thread
 from router.processes.memory import MEMORY, Rank, resident
@@ -58,6 +65,9 @@ _DEATH_SECONDS = 2.0
 class Worker:
     """One process that holds one READY version."""
 
+    at_address = None
+    apart = False
+
     def __init__(self, child: Child, info: VersionInfo, spec: LoadSpec) -> None:
         self.info = info
         self.exited: asyncio.Future[Exit] = child.exited
@@ -66,6 +76,8 @@ class Worker:
         """Whether its requests share predicts, as it said last."""
         self.to_repeat = 0
         """Requests of a shared predict that it has yet to repeat."""
+        self.on_failed: Callable[[int, int, RequestRefused], None] = lambda number, place, error: None
+        """Never called: what runs here fails with its worker."""
         self.pid = child.pid
         self.cpu_threads: CpuThreads = at_first(spec)
         """Threads for linear algebra of its predicts, as it said last."""
@@ -175,6 +187,9 @@ class Worker:
         """The caller of the request at `place` of that frame hung up. Nothing is tried with it any more."""
         if number in self._frames and not self.batching.merges:
             self._child.connection.send(messages.hung_up_header(number, place))
+
+    def give_up(self, number: int) -> None:
+        """Nothing: a predict that runs here ends with its worker."""
 
     def resident(self) -> Resident:
         """Its memory now; nothing when it has ended, and on systems without /proc."""

@@ -104,6 +104,8 @@ class Query(Struct, frozen=True, gc=False):
     protocol: ScoringProtocol = ScoringProtocol.MLFLOW
     traits: TraitsWanted = TraitsWanted.NEVER
     """Whether its traits are to come with the answer."""
+    request_id: str = ""
+    """Its X-Request-Id, for a version that runs elsewhere; a worker has no use for it."""
 
 
 class Answer(Struct, frozen=True, gc=False):
@@ -140,6 +142,8 @@ class Answer(Struct, frozen=True, gc=False):
     predict_rows: int | None = None
     """Rows of that predict, where its answers are too long for one frame: all on the first one, which has
     `processor_seconds` alone, and 0 on the others. None: as many as the answers of its frame have."""
+    as_is: bool = False
+    """True for an error of another server, whose body stays as it came."""
 
     @property
     def odd_length(self) -> bool:

@@ -31,7 +31,7 @@ from router.serving.caps import CapsInForce
 from router.serving.load_gate import LoadGate, LoadLimits
 from router.serving.pool.pool import Pool
 from router.serving.pool.request_queue import PendingRequest
-from router.serving.ports import Environments, Fetcher, Loader, PreparedEnvironment
+from router.serving.ports import Addresses, Environments, Fetcher, Loader, PreparedEnvironment
 from router.settings import ModelSettings
 
 _MOST_THREADS = 32
@@ -78,10 +78,12 @@ class VersionDependencies:
     loader: Loader
     """Of versions that run in the gateway's own Python environment."""
     environments: Environments
-    """Of all others."""
+    """Of those with an environment of their own."""
     recorder: Recorder
     limits: LoadLimits
     caps: CapsInForce = field(default_factory=CapsInForce)
+    addresses: Addresses | None = None
+    """Of versions that run elsewhere; None: there are none."""
     gate: LoadGate = field(init=False)
     """All loads go through it."""
     live: Counter[VersionId] = field(init=False, default_factory=Counter)
@@ -255,7 +257,7 @@ class Harness:
             self._begins, self._costs_outage = None, False
             on_its_way = ExitStack()
             on_its_way.enter_context(self._dependencies.gate.fetching(self))
-            self._start(self._load(aliases)).add_done_callback(lambda _: on_its_way.close())
+            self._start(self._load(aliases, on_its_way)).add_done_callback(lambda _: on_its_way.close())
 
     def begin(self) -> None:
         """What it replaces has ended: load it. Without effect unless it waits for that."""
@@ -407,8 +409,9 @@ class Harness:
 
     @property
     def load_deadline_seconds(self) -> float:
-        """How long a fetch, and then a load, may take."""
-        return self._dependencies.limits.deadline_seconds
+        """How long a load may take."""
+        where = self.settings.where
+        return self._dependencies.limits.deadline_seconds if where is None else where.ready_seconds
 
     def worker_crashed(self) -> None:
         """A worker ended by itself."""
@@ -418,7 +421,7 @@ class Harness:
         """A worker ended by itself while the version was kept: without one it is kept no more."""
         self._owner.version_changed()
 
-    async def _load(self, aliases: tuple[Alias, ...]) -> None:
+    async def _load(self, aliases: tuple[Alias, ...], on_its_way: ExitStack) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
         self._phase, self._superseded_try = "fetch", False
@@ -427,12 +430,16 @@ class Harness:
         try:
             directory = await shared.fetcher.fetch(
                 self.version,
-                deadline_seconds=self.load_deadline_seconds,
+                deadline_seconds=shared.limits.deadline_seconds,
                 fresh=self._distrusts_copy,
                 turn=partial(shared.gate.download_turn, self),
             )
             phases["fetch"] = loop.time() - began
-            if self.settings.environment == "own":
+            if self.settings.where is not None:
+                assert shared.addresses is not None  # a gateway has them
+                loader = shared.addresses.loader(self.settings.where)
+                on_its_way.close()  # until it is ready elsewhere is nothing that lesser loads wait for
+            elif self.settings.environment == "own":
                 loader = await self._prepare(directory)
                 phases["environment"] = loop.time() - began - phases["fetch"]
             if self.settings.in_turn:

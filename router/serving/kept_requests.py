@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from msgspec.structs import replace
+
 from router.core.reservoir import Reservoir, ReservoirLimits
 from router.protocol.messages import Answer, PredictStatus, Query
 
@@ -45,7 +47,7 @@ class KeptRequests:
             return
         if answer.predict_status is _OK and answer.predict_seconds <= LONGEST_PREDICT_SECONDS:
             size = len(query.body) + len(query.content_type or "")
-            self._reservoir.add(query, size, self._loop.time())
+            self._reservoir.add(replace(query, request_id=""), size, self._loop.time())
             self._watch()
 
     @contextmanager

@@ -9,10 +9,13 @@ from router.core.gate import GateEvidence
 from router.core.ids import Alias, VersionId
 from router.core.memory import Resident, Room
 from router.core.processor_time import ProcessorTime
+from router.core.version_address import AtAddress
 from router.core.version_environment import VersionEnvironment
+from router.errors import RequestRefused
 from router.processes.process import Exit
 from router.protocol.cpu_threads import CpuThreads
 from router.protocol.messages import Answer, Batching, LoadSpec, Query, VersionInfo
+from router.settings.where import AddressSettings
 
 DownloadTurn = Callable[[], AbstractAsyncContextManager[None]]
 """Makes a block that waits at its beginning until a download, or a build, may run in it."""
@@ -26,8 +29,24 @@ class WorkerHandle(Protocol):
         """What the version reported of itself."""
 
     @property
-    def pid(self) -> int:
-        """Process id of the worker."""
+    def pid(self) -> int | None:
+        """Process id of the worker; None where it is no process of this machine."""
+
+    @property
+    def at_address(self) -> AtAddress | None:
+        """Where its version runs, if that is elsewhere."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether its requests end each by itself: one that takes too long is given up, and the others go on;
+        none is asked again when it exits. It is a promise to whoever runs elsewhere: each is sent once."""
+
+    on_failed: Callable[[int, int, RequestRefused], None]
+    """Called with number, place and reason of a request that failed while the worker lives on; it is not
+    answered then. Set once, by whoever hands over requests; only where `apart`."""
+
+    def give_up(self, number: int) -> None:
+        """Nobody waits for that batch any more, and nothing is called for it. Only where `apart`."""
 
     @property
     def ready(self) -> Resident:
@@ -112,6 +131,16 @@ class Loader(Protocol):
 
     def room(self) -> Room:
         """Memory that more workers may use."""
+
+
+class Addresses(Protocol):
+    """Knows versions that run elsewhere, each behind an address."""
+
+    def loader(self, where: AddressSettings) -> Loader:
+        """Brings versions to READY that run where these settings say."""
+
+    async def is_ready(self, where: AddressSettings, version: VersionId) -> bool:
+        """Whether `version` answers at its address now."""
 
 
 class PreparedEnvironment(Protocol):
@@ -235,6 +264,11 @@ class PoolSettings(Protocol):
     @property
     def in_turn(self) -> bool:
         """Whether a worker is loaded only after the one that it replaces has ended."""
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether its worker stands for a version that runs elsewhere: then there is one, none to spare, and
+        nobody waits while it is gone."""
 
     @property
     def predict_timeout_seconds(self) -> float:

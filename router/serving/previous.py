@@ -110,7 +110,9 @@ class PreviousProduction:
             return None
         # One that serves under another alias is loaded anew by itself.
         outdated = harness.is_outdated and not self._wants(version)
-        return LoadedWorkers(len(harness.pool.workers), self._model.settings.workers, outdated)
+        settings = self._model.settings
+        wanted = 1 if settings.elsewhere else settings.workers
+        return LoadedWorkers(len(harness.pool.workers), wanted, outdated)
 
     def lost_because(self, version: VersionId) -> str:
         """Why workers of `version` are gone that were kept, though its time is not over; else empty."""

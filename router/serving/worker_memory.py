@@ -6,6 +6,7 @@ from router.core.ids import VersionId
 from router.processes.disk import in_disk_thread
 from router.processes.memory import proportional_bytes, resident
 from router.serving.models import ModelSet
+from router.serving.ports import WorkerHandle
 
 MEMORY_LOOK_SECONDS = 30.0
 """What a worker holds in between for a moment is not seen."""
@@ -30,7 +31,7 @@ class WorkerMemory:
     async def tick(self) -> None:
         """Look at every worker once."""
         harnesses = [one for each in self._models.managers.values() for one in each.harnesses.values()]
-        workers = {one.version: [held.pid for held in one.pool.workers] for one in harnesses if one.loaded}
+        workers = {one.version: _pids(one.pool.workers) for one in harnesses if one.loaded}
         residents = {pid: resident(pid).total for pids in workers.values() for pid in pids}
         grown = {
             version: [pid for pid in pids if residents[pid] > _GROWN * self._residents.get(pid, 0)]
@@ -48,6 +49,10 @@ class WorkerMemory:
             for version in workers
             if (size := found.get(version, 0)) or version in self._peaks
         }
+
+
+def _pids(workers: Sequence[WorkerHandle]) -> list[int]:
+    return [worker.pid for worker in workers if worker.pid is not None]
 
 
 def _largest(pids: Mapping[VersionId, Sequence[int]]) -> dict[VersionId, int]:

@@ -23,6 +23,7 @@ from router.core.ids import CANARY, LONGEST_MODEL_NAME, PREVIOUS, PRODUCTION, RO
 from router.core.keys import KeyKind, KeySource
 from router.core.pins import PinLists
 from router.core.split import Split
+from router.core.version_address import WITHOUT_EFFECT
 from router.protocol.messages import Tracking
 from router.settings.checks import CheckSettings
 from router.settings.fields import (
@@ -48,6 +49,7 @@ from router.settings.mappings import (
 )
 from router.settings.preflight import PreflightSettings
 from router.settings.scores import ScoreSettings, ScoresField
+from router.settings.where import LOCAL, AddressSettings, WhereField
 
 _DEEPEST = 20
 """Levels of lists and mappings in a model_config."""
@@ -188,6 +190,9 @@ class ModelSettings(BaseModel):
 
     model_config = STRICT
 
+    where: Annotated[WhereField, COLD] = Field(default=None, json_schema_extra={"default": LOCAL})
+    """local (None here): versions run in child processes of the gateway. A mapping: each runs behind an
+    address, where somebody else starts and ends it."""
     split: Annotated[SplitField, HOT] = Field(
         default=Split.from_percentages({PRODUCTION: 95, CANARY: 5}),
         json_schema_extra={"default": {"production": 95, "canary": 5}},
@@ -333,7 +338,20 @@ class ModelSettings(BaseModel):
     @property
     def in_turn(self) -> bool:
         """Whether nothing is loaded beside what it replaces."""
-        return self.replace == "in_turn"
+        return self.replace == "in_turn" and self.where is None
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether versions run behind addresses, where nothing is started from here."""
+        return self.where is not None
+
+    @property
+    def without_effect(self) -> tuple[str, ...]:
+        """Keys that are written though they say nothing about a version that runs elsewhere."""
+        if self.where is None:
+            return ()
+        written = {type(self).model_fields[name].alias or name for name in self.model_fields_set}
+        return tuple(key for key in WITHOUT_EFFECT if key in written)
 
     @property
     def previous_name(self) -> str:
@@ -344,6 +362,14 @@ class ModelSettings(BaseModel):
     def polled_aliases(self) -> dict[Alias, str]:
         """The registry's name of all that is read of this model: every role, and ROLLBACK."""
         return {**self.aliases, ROLLBACK: self.previous_name}
+
+    @field_validator("environment")
+    @classmethod
+    def _runs_here(cls, environment: str, info: ValidationInfo) -> str:
+        where: AddressSettings | None = info.data.get("where")
+        if environment == "own" and where is not None:
+            raise ValueError("must be shared where versions run elsewhere: no environment is built for them")
+        return environment
 
     @field_validator("aliases")
     @classmethod

@@ -12,6 +12,7 @@ from router.core.events import Rejected, RequestSample
 from router.core.ids import Alias
 from router.core.scores import OTHER
 from router.core.split import Hashed, Key, bucket_of
+from router.core.traits import TraitsWanted
 from router.errors import (
     BinaryTensors,
     BodyTimeout,
@@ -33,6 +34,7 @@ from router.web.responses import error_response, result_response
 
 _MLFLOW, _V2 = ScoringProtocol.MLFLOW, ScoringProtocol.V2
 """Under names of their own: an enumeration looks its members up, and these are asked for by every request."""
+_NO_TRAITS = TraitsWanted.NEVER
 _BINARY = "Inference-Header-Content-Length"
 
 # The trace a request belongs to, by W3C Trace Context.
@@ -168,7 +170,8 @@ def _predict(
 ) -> Awaitable[RequestResult]:
     """Let the version answer that is asked for, or the one that the request's key is given to."""
     v2 = protocol is _V2
-    query = Query(body, None if v2 else request.headers.get("Content-Type"), settings.max_rows, protocol)
+    content_type = None if v2 else request.headers.get("Content-Type")
+    query = Query(body, content_type, settings.max_rows, protocol, _NO_TRAITS, request.request_id)
     if isinstance(direct, int):
         return gateway.dispatcher.serve_version(model, direct, query, caller=request.caller)
     if direct is not None:

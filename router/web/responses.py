@@ -133,7 +133,7 @@ def answer_response(
     """A version's own answer as HTTP. `model_error_status` is of MLflow's protocol; the other has 500."""
     if answer.predict_status is _OK:
         return web.Response(body=answer.body, headers={"Content-Type": answer.content_type})
-    if protocol is ScoringProtocol.V2:
+    if protocol is ScoringProtocol.V2 or answer.as_is:
         return web.Response(
             status=answer.status, body=answer.body, headers={"Content-Type": answer.content_type}
         )

@@ -129,13 +129,13 @@ def load_version(spec: LoadSpec, note: str = "", on_loaded: Callable[[], None] =
         suggested_scores=chosen.suggested,
         trait_columns=traits.columns,
         columns_left_out=traits.left_out,
-        effects=_effects(metadata),
+        effects=effects_of(metadata),
     )
     trial = None if batching else BatchingTrial(scorer.predictions, spec.rtol, scorer.decoder.table)
     return Loaded(scorer, info, trial, None if metadata.env_vars else SharingCheck(scorer, spec.rtol))
 
 
-def _effects(metadata: Model) -> str:
+def effects_of(metadata: Model) -> str:
     """Why a request may act, or be billed, elsewhere; empty when nothing in the MLmodel says so."""
     if metadata.env_vars:
         names = ", ".join(map(str, metadata.env_vars))

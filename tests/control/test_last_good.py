@@ -55,7 +55,7 @@ def notes() -> Notes:
 @pytest.fixture
 def rollback(world: FakeWorld, models: ModelSet, facts: Facts) -> RollbackWatch:
     return RollbackWatch(
-        world, world.environments, models, AliasWatch(world, models, facts, lambda: 1e9), facts
+        world, world.environments, world, models, AliasWatch(world, models, facts, lambda: 1e9), facts
     )
 
 

@@ -57,7 +57,7 @@ def polls(world: FakeWorld, models: ModelSet, facts: Facts) -> AliasWatch:
 
 @pytest.fixture
 def watch(world: FakeWorld, models: ModelSet, polls: AliasWatch, facts: Facts, clock: Clock) -> RollbackWatch:
-    return RollbackWatch(world, world.environments, models, polls, facts, clock)
+    return RollbackWatch(world, world.environments, world, models, polls, facts, clock)
 
 
 async def moved(world: FakeWorld, polls: AliasWatch, manager: ModelManager, *path: VersionId) -> None:
@@ -273,3 +273,28 @@ async def test_the_state_says_what_environment_a_version_has_and_what_a_load_is_
     assert (shown["1"]["phase"], shown["2"]["phase"]) == (None, "environment")
     assert (shown["2"]["environment"], shown["2"]["retry_seconds"]) == (None, None)
     assert shown["2"]["error"] == "environment: requirements.txt line 3: options are not accepted"
+
+
+async def test_a_version_elsewhere_is_asked_whether_it_is_there_for_a_rollback(
+    world: FakeWorld,
+    polls: AliasWatch,
+    models: ModelSet,
+    manager: ModelManager,
+    watch: RollbackWatch,
+    clock: Clock,
+) -> None:
+    """Who ends it is not this gateway: what says how to serve it may be here, and it be gone."""
+    where = {"http": "http://v{version}.models"}
+    models.apply({"sentiment": kept_for(0, where=where)})
+    await moved(world, polls, manager, V1, V2)
+    world.unreachable = {V1}
+    await watch.tick()
+    assert watch.of(manager) == Rollback(V1, Readiness.NOT_READY, "it does not answer at its address")
+
+    world.unreachable = set()
+    await watch.tick()
+    assert world.looks == [V1]  # not at every tick
+    clock.now += COPY_LOOK_SECONDS
+    await watch.tick()
+
+    assert watch.of(manager).ready is Readiness.SLOWER

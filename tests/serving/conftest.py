@@ -86,7 +86,9 @@ def facts() -> Facts:
 @pytest.fixture
 async def models(world: FakeWorld, facts: Facts) -> AsyncIterator[ModelSet]:
     """Half of the keys go to the canary; nothing is aspired yet."""
-    models = ModelSet(VersionDependencies(world, world, world.environments, facts, LoadLimits(5.0)))
+    models = ModelSet(
+        VersionDependencies(world, world, world.environments, facts, LoadLimits(5.0), addresses=world)
+    )
     models.apply({"sentiment": settings(split={"production": 50, "canary": 50})})
     yield models
     await models.close(0.0)

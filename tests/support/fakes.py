@@ -26,12 +26,14 @@ from router.errors import (
     LoadFailed,
     ModelUnknown,
     RegistryUnavailable,
+    RequestRefused,
     WarmUpLost,
 )
 from router.processes.process import Exit
 from router.protocol.cpu_threads import at_first
 from router.protocol.messages import Answer, Batching, LoadSpec, PredictStatus, Query, VersionInfo
 from router.serving.ports import DownloadTurn
+from router.settings.where import AddressSettings
 
 T = TypeVar("T")
 MERGES = Batching(merges=True, why="a fake")
@@ -53,6 +55,7 @@ class FakeWorker:
     """Answers its frames at once, or, when `held`, one request at each `release()`."""
 
     pids = iter(range(1000, 10_000))
+    at_address = None
 
     def __init__(self, spec: LoadSpec, world: "FakeWorld") -> None:
         self.version, self.world = spec.version, world
@@ -75,6 +78,9 @@ class FakeWorker:
         self.cpu_threads = at_first(spec)
         self.most_cpu_threads, self.predict_seconds = self.cpu_threads.threads, 0.0
         self.processor_time = ProcessorTime()
+        self.apart = world.apart
+        self.on_failed: Callable[[int, int, RequestRefused], None] = lambda number, place, error: None
+        self.given_up: list[int] = []
         self.repeats = 0
         """Requests that it was asked to repeat."""
         self.frames: list[list[Query]] = []
@@ -83,6 +89,9 @@ class FakeWorker:
         """Whether the kernel, out of memory, would end it last of all workers."""
         self._unanswered: list[tuple[OnAnswers, int, Query]] = []
         self._on_repeated: Callable[[], None] | None = None
+
+    def give_up(self, number: int) -> None:
+        self.given_up.append(number)
 
     def hung_up(self, number: int, place: int) -> None:
         self.hang_ups.append((number, place))
@@ -269,6 +278,8 @@ class FakeWorld:
     held: bool = False
     batching: Batching = MERGES
     threads: int = 1
+    apart: bool = False
+    """Whether requests of a worker end apart, as those of a version that runs elsewhere."""
     load_seconds: float = 0.01
     """What workers say their load took; it takes none of it."""
     warm_up_seconds: float = 0.0
@@ -303,6 +314,10 @@ class FakeWorld:
     fetches: list[tuple[VersionId, bool]] = field(default_factory=list)
     copies: set[VersionId] = field(default_factory=set)
     """Versions whose files are in the cache, whole."""
+    unreachable: set[VersionId] = field(default_factory=set)
+    """Versions that do not answer at their addresses."""
+    looks: list[VersionId] = field(default_factory=list)
+    """Versions whose addresses were asked whether they are ready."""
     environments: FakeEnvironments = field(init=False)
 
     def __post_init__(self) -> None:
@@ -375,6 +390,14 @@ class FakeWorld:
 
     def room(self) -> Room:
         return Room(self.available, f"memory.max of {self.available >> 20} MiB")
+
+    def loader(self, where: AddressSettings) -> "FakeWorld":
+        """Of versions that run elsewhere, which are no different here."""
+        return self
+
+    async def is_ready(self, where: AddressSettings, version: VersionId) -> bool:
+        self.looks.append(version)
+        return version not in self.unreachable
 
     def answer(self, version: VersionId, query: Query) -> Answer:
         return self.answers.get(version) or ok(version)

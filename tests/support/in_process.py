@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from router.core.memory import Resident, Room
 from router.core.processor_time import ProcessorTime
-from router.errors import ChildTimeout, LoadFailed
+from router.errors import ChildTimeout, LoadFailed, RequestRefused
 from router.processes.memory import MEMORY
 from router.processes.process import Exit
 from router.protocol.cpu_threads import CpuThreads
@@ -29,11 +29,13 @@ class InProcessWorker:
     """Answers with one READY version, in a thread of its own, one request after the other."""
 
     parallel = 1
+    apart, at_address = False, None
 
     def __init__(self, loaded: Loaded) -> None:
         self.info: VersionInfo = loaded.info
         self.batching: Batching = loaded.info.batching
         self.to_repeat = 0
+        self.on_failed: Callable[[int, int, RequestRefused], None] = lambda number, place, error: None
         self.cpu_threads = CpuThreads(1, computes=False, why="it learns nothing")
         self.most_cpu_threads, self.predict_seconds = 1, 0.0
         self.processor_time = ProcessorTime()
@@ -49,6 +51,9 @@ class InProcessWorker:
         """As `Worker.submit`."""
         self._frames.put((queries, on_answers))
         return 0
+
+    def give_up(self, number: int) -> None:
+        """Nothing: its thread goes on."""
 
     def hung_up(self, number: int, place: int) -> None:
         """Nothing: it tries nothing with a request that is over."""

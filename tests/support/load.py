@@ -39,6 +39,7 @@ class Load:
     rate: float = 300.0
     keys: int = 1000
     body: bytes = BODY
+    path: str = "/invocations"
     seen: list[Seen] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -92,7 +93,7 @@ class Load:
         sent_at = time.monotonic()
         headers = {"X-Request-Key": key, "Content-Type": "application/json"}
         try:
-            async with session.post("/invocations", data=self.body, headers=headers) as answer:
+            async with session.post(self.path, data=self.body, headers=headers) as answer:
                 body = await answer.read()
                 reported = answer.headers
                 return Seen(

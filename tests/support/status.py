@@ -49,7 +49,7 @@ class NoOutbound:
 
 def status_of(models: ModelSet, watch: AliasWatch, recorder: Recorder, world: Any, **parts: Any) -> Status:
     """Its parts are new, and know nothing yet, but for those that are given."""
-    rollback = RollbackWatch(world, world.environments, models, watch, recorder)
+    rollback = RollbackWatch(world, world.environments, world, models, watch, recorder)
     new = {
         "version": "0",
         "models": models,

@@ -1,7 +1,8 @@
 """One HTTP client for whatever the gateway asks of others by itself; the only module that knows aiohttp's.
 
-It follows no redirect, asks through no proxy, keeps no cookies and unpacks nothing. Certificates are checked
-with the system's authorities (`SSL_CERT_FILE`). What goes wrong is said without the address.
+It follows no redirect, asks through no proxy unless it is made for that, keeps no cookies and unpacks
+nothing. Certificates are checked with the system's authorities (`SSL_CERT_FILE`). What goes wrong is said
+without the address.
 """
 
 import asyncio
@@ -21,6 +22,8 @@ from router.processes.disk import DiskThreads
 MOST_CONNECTIONS = 32
 _CONNECTIONS_PER_HOST = 4
 _KEPT_SECONDS = 15.0
+_CONNECT_SECONDS = 5.0
+"""Until there is a connection, and as long for its TLS."""
 _CHUNK = 1 << 16
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
@@ -52,9 +55,21 @@ class HttpAnswer:
 
 
 class HttpClient:
-    """Asks other servers, until it is closed. Connections are kept for the next request for 15 s."""
+    """Asks other servers, until it is closed."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        connections: int = MOST_CONNECTIONS,
+        per_host: int = _CONNECTIONS_PER_HOST,
+        kept_seconds: float = _KEPT_SECONDS,
+        proxy: bool = False,
+    ) -> None:
+        """`kept_seconds`: how long an idle connection is kept for the next request. `proxy`: the proxies of
+        the environment are used."""
+        self._limits = connections, per_host
+        self._kept_seconds = kept_seconds
+        self._proxy = proxy
         self._session: aiohttp.ClientSession | None = None
 
     async def ask(
@@ -62,7 +77,7 @@ class HttpClient:
         method: str,
         url: str,
         *,
-        seconds: float,
+        seconds: float | None,
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         most_bytes: int = 0,
@@ -70,8 +85,8 @@ class HttpClient:
     ) -> HttpAnswer:
         """The answer, whatever its status, with a body of `most_bytes` at most; 0: the body is not read.
 
-        `seconds` bound all of it. `server_name` is what the certificate has to name, where that is not the
-        host of `url`. Raises OutboundFailed.
+        `seconds` bound all of it; None: only the time until there is a connection is bounded. `server_name`
+        is what the certificate has to name, where that is not the host of `url`. Raises OutboundFailed.
         """
         try:
             async with self._open_session().request(
@@ -80,14 +95,14 @@ class HttpClient:
                 headers=headers,
                 data=body,
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=seconds),
+                timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT_SECONDS),
                 server_hostname=server_name,
             ) as response:
                 # A body that is not read is not waited for either: its connection ends with this block.
                 content = await _read(response, most_bytes) if most_bytes else b""
                 return HttpAnswer(response.status, response.headers, content)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise OutboundFailed(_sentence(error, seconds)) from None
+            raise OutboundFailed(_sentence(error, seconds or _CONNECT_SECONDS)) from None
 
     async def close(self) -> None:
         """End every connection."""
@@ -96,18 +111,19 @@ class HttpClient:
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
+            connections, per_host = self._limits
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     resolver=_Resolver(),
                     family=socket.AF_UNSPEC,
-                    limit=MOST_CONNECTIONS,
-                    limit_per_host=_CONNECTIONS_PER_HOST,
-                    keepalive_timeout=_KEPT_SECONDS,
+                    limit=connections,
+                    limit_per_host=per_host,
+                    keepalive_timeout=self._kept_seconds,
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": "canary-router", "Accept-Encoding": "identity"},
                 auto_decompress=False,
-                trust_env=False,
+                trust_env=self._proxy,
             )
         return self._session
 

@@ -1,7 +1,7 @@
 """The MLflow registry as the gateway sees it: which versions are aspired, and their files in the cache."""
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -49,20 +49,25 @@ class RegistryClient:
         cache_dir: Path,
         recorder: Recorder,
         policy: FetchPolicy | None = None,
+        described: Callable[[str], bool] = lambda model: False,
         environ: Mapping[str, str] = os.environ,
         credentials: Mapping[str, str] | None = None,
         poll_deadline_seconds: float = POLL_SECONDS,
         start_deadline_seconds: float = START_SECONDS,
     ) -> None:
         """From `environ` the processes get what `registry_environment` picks. `credentials`: as in the
-        address."""
+        address. `described`: whether versions of a registered model run elsewhere: of these MLmodel and
+        input example are all that is fetched."""
         address = RegistryAddress(
             registry_uri, tracking_uri, registry_environment(environ), credentials or {}
         )
         self._agent = Agent(launcher, address, recorder, poll_deadline_seconds, start_deadline_seconds)
         # An agent of its own, which starts with the first question: no poll waits for what the gate asks.
         self._gate_agent = Agent(launcher, address, recorder, poll_deadline_seconds, start_deadline_seconds)
-        self._downloads = Downloads(launcher, address, cache_dir, policy or FetchPolicy(), recorder)
+        self._downloads = Downloads(
+            launcher, address, cache_dir, policy or FetchPolicy(), recorder, described
+        )
+        self._described = described
         self._locks = CacheLocks()
         self._recorder = recorder
         self._newer_schema: Mapping[str, str] | None = None
@@ -174,6 +179,7 @@ class RegistryClient:
 
     async def _located(self, version: VersionId) -> str | None:
         order = {"op": "locate", "model": version.model, "version": version.number}
+        order |= {"described": self._described(version.model)}
         try:
             answer = await self._ask({**order, **self._cache()})
         except RegistryError:

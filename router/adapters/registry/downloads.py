@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,11 +65,14 @@ class Downloads:
         cache_dir: Path,
         policy: FetchPolicy,
         recorder: Recorder,
+        described: Callable[[str], bool] = lambda model: False,
     ) -> None:
+        """`described`: whether MLmodel and input example are all that is fetched of a registered model."""
         self._launcher = launcher
         self._address = address
         self._policy = policy
         self._recorder = recorder
+        self._described = described
         self._over_bound = False
         self.cache_dir = cache_dir.absolute()
         """Where versions lie, one directory each."""
@@ -137,6 +140,7 @@ class Downloads:
             "fresh": wanted.fresh,
             "known": self._known.get(version) if wanted.fresh else None,
             "recorded": wanted.recorded,
+            "described": self._described(version.model),
             **self._policy.frame(),
         }
         try:

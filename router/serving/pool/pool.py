@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from math import inf
 from time import perf_counter
 from typing import Protocol
 
@@ -9,7 +10,7 @@ from router.core.events import DrainCutShort, Recorder, WorkerEnded
 from router.core.ids import Alias
 from router.core.loads import Priority
 from router.core.processor_time import ProcessorTime, WorkersTime
-from router.errors import NotReady, Overloaded, VersionUnloaded
+from router.errors import NotReady, Overloaded, RequestRefused, VersionUnloaded
 from router.processes.process import Exit
 from router.protocol.messages import Batching, LoadSpec, Query, VersionInfo
 from router.serving.load_gate import LoadGate
@@ -303,7 +304,7 @@ class Pool:
     @property
     def allow_spare(self) -> bool:
         """Whether there may be one worker beyond."""
-        return self._owner.is_production and not self.settings.in_turn
+        return self._owner.is_production and not (self.settings.in_turn or self.settings.elsewhere)
 
     def add(self, worker: WorkerHandle) -> None:
         """A READY worker joins."""
@@ -357,6 +358,14 @@ class Pool:
                 self.release()
         if self.queue:
             self._window.schedule(more_expected=True)
+
+    def request_failed(self, request: PendingRequest | None, error: RequestRefused) -> None:
+        """One request of a worker failed by itself, and the worker has room for another."""
+        if request is not None:
+            request.fail(error)
+            self.release()
+        if self.queue:
+            self._window.schedule(more_expected=False)
 
     def repeated(self, slot: WorkerSlot) -> None:
         """A worker has repeated a request, and is free again."""
@@ -439,11 +448,14 @@ class Pool:
 
     def _has_worker_before(self, expires_at: float) -> bool:
         """Whether, with no worker alive, the next load begins before a request's time is over."""
+        if self.settings.elsewhere:
+            return False  # when it is ready again is for others to say
         next_load_at = self.supply.next_load_at
         return next_load_at is None or next_load_at < expires_at
 
     def _refuse_unserved(self, until: float | None) -> None:
         """With no worker alive, refuse who does not wait for one, and whose time is over by `until`."""
+        until = inf if self.settings.elsewhere else until
         for request in self.queue.take_unserved(until) if not self.slots else ():
             request.fail(self._no_worker())
             self.release()

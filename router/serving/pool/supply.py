@@ -289,10 +289,14 @@ class WorkerSupply:
             return await self._load_once(replace(spec, warm_up_seconds=0.0))
 
     async def _load_once(self, spec: LoadSpec) -> WorkerHandle:
-        expected_mib = self._pool.settings.load_memory_mib
-        async with self._gate.admitted(spec, self._pool, expected_mib, self._loader) as loaded:
-            worker = await self._loader.load(spec, deadline_seconds=self._pool.load_deadline_seconds)
-            loaded(worker.ready.own)
+        settings, deadline_seconds = self._pool.settings, self._pool.load_deadline_seconds
+        if settings.elsewhere:  # it takes nothing of this machine, and may take long: no load waits for it
+            worker = await self._loader.load(spec, deadline_seconds=deadline_seconds)
+        else:
+            expected_mib = settings.load_memory_mib
+            async with self._gate.admitted(spec, self._pool, expected_mib, self._loader) as loaded:
+                worker = await self._loader.load(spec, deadline_seconds=deadline_seconds)
+                loaded(worker.ready.own)
         self._load_seconds = sum(worker.info.phase_seconds.values())
         if self._warm_up_seconds != 0.0:
             took = worker.info.phase_seconds.get("warmup")

@@ -124,6 +124,8 @@ class SurgeScaler:
     def wanted(self) -> int:
         """How many workers there should be."""
         settings = self._pool.settings
+        if settings.elsewhere:
+            return 1
         return settings.workers + (0 if settings.in_turn else self._extra.count)
 
     def watch(self) -> None:

@@ -38,6 +38,9 @@ class SlotOwner(Protocol):
     def repeated(self, slot: "WorkerSlot") -> None:
         """A worker has repeated a request, and is free again."""
 
+    def request_failed(self, request: PendingRequest | None, error: RequestRefused) -> None:
+        """One request of a worker failed by itself; None: it was for nobody."""
+
 
 class StallTracker:
     """Remembers when one worker last answered nothing though it had requests.
@@ -145,10 +148,11 @@ class LoneRequest:
     answer: asyncio.Future[Answer]
     """Raises WorkerDied when the worker ended, for whatever reason."""
     slot: "WorkerSlot"
+    batch: _Batch
 
     def end(self) -> None:
         """It takes too long: end the worker, as for any predict that does."""
-        self.slot.end("predict_timeout")
+        self.slot.end_overdue(self.batch)
 
 
 class WorkerSlot:
@@ -173,6 +177,8 @@ class WorkerSlot:
         self._timer: asyncio.TimerHandle | None = None
         self._retiring = False
         self._ending = False
+        if worker.apart:
+            worker.on_failed = self._failed
 
     @property
     def load(self) -> int:
@@ -230,7 +236,7 @@ class WorkerSlot:
         batch = self._begin({0: None}, isolated=True)
         batch.lone_answer = self._loop.create_future()
         batch.worker_number = self.worker.submit([query], partial(self._take_lone, batch))
-        return LoneRequest(batch.lone_answer, self)
+        return LoneRequest(batch.lone_answer, self, batch)
 
     def rearm(self) -> None:
         """`predict_timeout_seconds` may have changed: it holds for what runs already, too; idempotent."""
@@ -261,6 +267,16 @@ class WorkerSlot:
         self._ending = True  # it lives on for a moment, in which nothing more is for it
         self.worker.kill()
 
+    def end_overdue(self, batch: _Batch) -> None:
+        """A predict takes too long: end its worker, or where requests end apart, give up this one alone."""
+        if not self.worker.apart:
+            self._overdue = batch
+            self.end("predict_timeout")
+            return
+        self.worker.give_up(batch.worker_number)
+        for place in list(batch.requests):
+            self._fail(batch, place, self._too_long())
+
     def detach(self) -> list[PendingRequest]:
         """Stop watching and hand out what is unanswered."""
         unanswered = [request for batch in self._batches for request in batch.live()]
@@ -275,8 +291,11 @@ class WorkerSlot:
         """After the worker ended: requests that ended with it, and those to be asked again.
 
         A request ends with its worker when it alone can have been the one that ran. Of several, each is asked
-        once more and in isolation; so whoever did it does it once more, and to nobody else.
+        once more and in isolation; so whoever did it does it once more, and to nobody else. Where requests
+        end apart, all end with it: what was sent elsewhere is not sent again.
         """
+        if self.worker.apart:
+            return self.detach(), []
         suspects = [self._overdue] if self._overdue is not None else self._batches
         innocent = [request for batch in self._batches if batch not in suspects for request in batch.live()]
         suspected = [request for batch in suspects for request in batch.requests.values()]
@@ -287,8 +306,7 @@ class WorkerSlot:
     def exit_error(self) -> RequestRefused:
         """What the running request's caller gets after the worker ended; settles `end_reason`."""
         if self.end_reason == "predict_timeout":
-            limit = self._owner.predict_timeout_seconds
-            return DeadlineExceeded(f"the predict ran longer than {limit:g} s")
+            return self._too_long()
         if self.end_reason == "memory":
             return WorkerDied("its predict took more memory than worker_memory_mib allows")
         exit_ = self.worker.exited.result()
@@ -299,6 +317,23 @@ class WorkerSlot:
         else:
             self.end_reason = "signal" if exit_.signal is not None else "exit"
         return WorkerDied(f"the worker ended while it ran this request: {exit_}")
+
+    def _too_long(self) -> DeadlineExceeded:
+        return DeadlineExceeded(f"the predict ran longer than {self._owner.predict_timeout_seconds:g} s")
+
+    def _failed(self, number: int, place: int, error: RequestRefused) -> None:
+        batch = next((one for one in self._batches if one.worker_number == number), None)
+        if batch is not None and place in batch.requests:
+            self._fail(batch, place, error)
+
+    def _fail(self, batch: _Batch, place: int, error: RequestRefused) -> None:
+        request = batch.requests.pop(place)
+        self._stalls.end(batch.number, perf_counter())
+        if batch.lone_answer is not None and not batch.lone_answer.done():
+            batch.lone_answer.set_exception(WorkerDied(str(error)))
+        if not batch.requests:
+            self._over(batch)
+        self._owner.request_failed(request, error)
 
     def _begin(self, requests: dict[int, PendingRequest | None], *, isolated: bool) -> _Batch:
         started_at = perf_counter()
@@ -362,15 +397,13 @@ class WorkerSlot:
     def _watch(self) -> None:
         # One timer for the worker, not one per batch: it looks when the limit could first be passed.
         self._timer = None
-        if not self._batches or self._ending:
-            return
-        oldest = min(self._batches, key=lambda batch: batch.running_since)
-        ends_at = oldest.running_since + self._owner.predict_timeout_seconds
-        if self._loop.time() >= ends_at:
-            self._overdue = oldest
-            self.end("predict_timeout")
-        else:
-            self._timer = self._loop.call_at(ends_at, self._watch)
+        while self._batches and not self._ending:
+            oldest = min(self._batches, key=lambda batch: batch.running_since)
+            ends_at = oldest.running_since + self._owner.predict_timeout_seconds
+            if self._loop.time() < ends_at:
+                self._timer = self._loop.call_at(ends_at, self._watch)
+                return
+            self.end_overdue(oldest)
 
     def _stop_watching(self) -> None:
         if self._timer is not None:

@@ -117,6 +117,17 @@ def warm_outputs(predictions: Any) -> tuple[TensorInfo, ...]:
         return ()
 
 
+def encode_example(example: Any, contract: Contract) -> bytes:
+    """A request with an input example, for another server of the same version.
+
+    Raises TypeError or ValueError where tensors can not carry it.
+    """
+    tensors = outputs_of(example, contract.inputs)
+    if list(tensors) == [PREDICT]:
+        tensors = {f"{INPUT}-0": tensors[PREDICT]}
+    return _dumps({"inputs": [_written(name, tensor) for name, tensor in tensors.items()]})
+
+
 def data_of(request: InferenceRequest, contract: Contract) -> Any:
     """DataFrame, array, dict of arrays or list; the signature is not enforced yet. Raises InferenceRefused.
 

@@ -1,0 +1,1 @@
+"""Versions that run elsewhere, each behind an address: implements `Loader` and `WorkerHandle` over HTTP."""

@@ -1,0 +1,121 @@
+"""From what an engine answered to the answer of a version; bytes are passed, and never changed."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from router.adapters.http.client import HttpAnswer
+from router.core.version_address import Engine
+from router.protocol.messages import Answer, PredictStatus, ScoringProtocol, TensorInfo
+
+JSON = "application/json"
+_NUMBERS = ("INT", "UIN", "FP1", "FP3", "FP6", "BOO", "BF1")
+"""How the datatypes begin that are no texts."""
+
+
+def answer_of(engine: Engine, got: HttpAnswer, seconds: float) -> Answer:
+    """The version's answer: 200 is a good one, 4xx refuses the request, anything else is the version's fault.
+
+    How many rows it has is not known. What is neither 200 nor an error, such as a redirect, is no answer of
+    either protocol: it becomes 502 with a sentence.
+    """
+    # Of several parameters of a media type and of its case nothing is asked: it goes to the caller as it is.
+    content_type = got.headers.get("Content-Type", JSON)
+    if not content_type.isprintable():
+        content_type = JSON
+    if got.status == 200:
+        return Answer(PredictStatus.OK, 200, got.body, content_type, 0, seconds)
+    if 400 <= got.status < 500:
+        return Answer(
+            PredictStatus.CLIENT_ERROR,
+            got.status,
+            got.body,
+            content_type,
+            0,
+            seconds,
+            keeps_status=True,
+            as_is=True,
+        )
+    if 500 <= got.status < 600:
+        return Answer(
+            PredictStatus.MODEL_ERROR,
+            got.status,
+            got.body,
+            content_type,
+            0,
+            seconds,
+            keeps_status=True,
+            as_is=True,
+        )
+    sentence = f"the version answered {got.phrase}, which is no answer of its protocol"
+    return _error(engine, PredictStatus.MODEL_ERROR, 502, sentence, seconds)
+
+
+def refusal(asked: ScoringProtocol, engine: Engine) -> Answer:
+    """The answer to a request in the other protocol: nothing is translated."""
+    sentence = (
+        "this model's versions speak the Open Inference Protocol: ask /v2/models/NAME/infer"
+        if engine == "v2"
+        else "this model's versions speak MLflow's protocol: ask /models/NAME/invocations"
+    )
+    other: Engine = "v2" if asked is ScoringProtocol.V2 else "mlflow"
+    return _error(other, PredictStatus.CLIENT_ERROR, 415, sentence, 0.0)
+
+
+def _error(engine: Engine, status: PredictStatus, code: int, sentence: str, seconds: float) -> Answer:
+    body = {"error": sentence} if engine == "v2" else {"error_code": "BAD_REQUEST", "message": sentence}
+    return Answer(status, code, orjson.dumps(body), JSON, 0, seconds, keeps_status=True, as_is=True)
+
+
+def unlike_signature(engine: Engine, body: bytes, outputs: Sequence[TensorInfo]) -> str:
+    """Why `body` is no answer of a version with these `outputs`; empty when it may be one.
+
+    `outputs` are those of its signature, none where it has no signature. Names are compared where an answer
+    has as many as the signature: engines name single outputs each in their own way.
+    """
+    try:
+        document = _parsed(body)
+    except (ValueError, RecursionError):
+        return "it is no JSON"
+    if not isinstance(document, dict):
+        return "it is no JSON object"
+    if engine == "v2":
+        return _unlike_tensors(document.get("outputs"), outputs)
+    if "predictions" not in document:
+        return "it has no predictions" if outputs else ""  # an LLM's answer stands alone
+    return _unlike_predictions(document["predictions"], outputs)
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:  # MLflow's literals for NaN and infinities
+        return json.loads(body)
+
+
+def _unlike_predictions(predictions: Any, outputs: Sequence[TensorInfo]) -> str:
+    first = predictions[0] if isinstance(predictions, list) and predictions else None
+    names = {tensor.name for tensor in outputs}
+    if isinstance(first, dict) and len(outputs) > 1 and first.keys() != names:
+        return "its columns are not those of the signature"
+    if len(outputs) == 1 and not isinstance(first, dict | list) and first is not None:
+        is_text = isinstance(first, str)
+        if is_text is not (outputs[0].datatype == "BYTES"):
+            return f"its predictions are {'texts' if is_text else 'numbers'}, unlike those of the signature"
+    return ""
+
+
+def _unlike_tensors(tensors: Any, outputs: Sequence[TensorInfo]) -> str:
+    if not isinstance(tensors, list) or not tensors or not all(isinstance(one, dict) for one in tensors):
+        return "it has no outputs"
+    if len(outputs) > 1 and len(tensors) == len(outputs):
+        names = {str(one.get("name")) for one in tensors}
+        if names != {tensor.name for tensor in outputs}:
+            return "its outputs are not those of the signature"
+    if len(outputs) == len(tensors) == 1:
+        datatype = str(tensors[0].get("datatype"))
+        if (datatype[:3] in _NUMBERS) is (outputs[0].datatype == "BYTES"):
+            return f"its output is {datatype[:10]}, and {outputs[0].datatype} in the signature"
+    return ""

@@ -1,0 +1,156 @@
+"""Brings versions to READY that run elsewhere: waits until each is ready, and asks its example."""
+
+import asyncio
+from time import perf_counter
+
+from msgspec.structs import replace
+
+from router.adapters.addresses.answers import JSON, unlike_signature
+from router.adapters.addresses.connections import Connections
+from router.adapters.addresses.description import Description, read_description
+from router.adapters.addresses.readiness import ReadinessProbe
+from router.adapters.addresses.worker import AddressWorker
+from router.core.ids import VersionId
+from router.core.memory import Room
+from router.core.version_address import VersionAddress
+from router.errors import LoadFailed, OutboundFailed, WarmUpLost
+from router.processes.child import Launcher
+from router.processes.memory import MEMORY
+from router.protocol.messages import LoadSpec, VersionInfo
+from router.settings import Settings
+from router.settings.where import AddressSettings
+
+LOOK_SECONDS = 1.0
+"""Between two looks at a version that is to become ready."""
+UNVERIFIED = "that it is this version its address says alone: its engine does not tell."
+NOT_COUNTED = "its scores are not counted, for it runs elsewhere."
+
+
+class AddressLoader:
+    """Brings versions of one registered model to READY; implements `Loader`."""
+
+    start_bytes = 0
+
+    def __init__(self, where: AddressSettings, shared: "VersionAddresses") -> None:
+        self._where = where
+        self._shared = shared
+
+    def room(self) -> Room:
+        """Memory of this machine, of which these versions take none."""
+        return MEMORY.room()
+
+    async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> AddressWorker:
+        """A worker at the version's address, once it is ready there, is this version as far as its engine
+        says, and has answered its input example.
+
+        Raises LoadFailed; of it WarmUpLost where the example has no good answer of a version that has served
+        before. Nothing stays connected then.
+        """
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + deadline_seconds
+        address = self._where.address(spec.version.model, spec.version.number)
+        described = await read_description(self._shared.launcher, spec, address.engine)
+        requests, probes = self._connections(), self._connections()
+        probe = ReadinessProbe(spec.version, address, probes)
+        began = perf_counter()
+        try:
+            verified = await _until_ready(probe, spec.version, ends_at)
+            phases = {"load": perf_counter() - began}
+            if described.example and spec.warm_up_seconds != 0.0:
+                await _warm_up(requests, address, described, spec, ends_at)
+                phases["warmup"] = perf_counter() - began - phases["load"]
+        except BaseException:
+            await asyncio.shield(asyncio.gather(requests.close(), probes.close()))
+            raise
+        return AddressWorker(
+            _info(described.info, phases, verified=verified),
+            address,
+            verified=verified,
+            connections=requests,
+            parallel=self._where.connections,
+            probe=probe,
+            probes=probes,
+        )
+
+    def _connections(self) -> Connections:
+        return Connections(self._where, lambda: self._shared.most_bytes)
+
+
+class VersionAddresses:
+    """Implements `Addresses`: who brings versions to READY that run elsewhere."""
+
+    def __init__(self, launcher: Launcher, settings: Settings) -> None:
+        """`launcher` starts the children that read what describes a version."""
+        self.launcher = launcher
+        self.most_bytes = 0
+        """Of one answer."""
+        self._models: frozenset[str] = frozenset()
+        self.follow(settings)
+
+    def follow(self, settings: Settings) -> None:
+        """Another configuration is in force."""
+        self.most_bytes = settings.server.body_limit_bytes
+        self._models = frozenset(name for name, model in settings.models.items() if model.elsewhere)
+
+    def knows(self, model: str) -> bool:
+        """Whether versions of the registered `model` run elsewhere."""
+        return model in self._models
+
+    def loader(self, where: AddressSettings) -> AddressLoader:
+        """Who loads the versions of a model whose settings say so."""
+        return AddressLoader(where, self)
+
+    async def is_ready(self, where: AddressSettings, version: VersionId) -> bool:
+        """Whether `version` answers at its address now. Takes 10 s at most."""
+        probes = Connections(where, lambda: self.most_bytes)
+        address = where.address(version.model, version.number)
+        try:
+            return (await ReadinessProbe(version, address, probes).look()).ready
+        finally:
+            await probes.close()
+
+
+async def _until_ready(probe: ReadinessProbe, version: VersionId, ends_at: float) -> bool:
+    """Whether the engine said that it is this version, once it is ready."""
+    loop = asyncio.get_running_loop()
+    while True:
+        found = await probe.look()
+        if found.ready:
+            return found.verified
+        if found.is_another:
+            raise LoadFailed(found.why, phase="load")
+        if loop.time() + LOOK_SECONDS > ends_at:
+            raise LoadFailed(f"{version} was not ready in time: {found.why}", phase="load")
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _warm_up(
+    connections: Connections, address: VersionAddress, described: Description, spec: LoadSpec, ends_at: float
+) -> None:
+    left = max(ends_at - asyncio.get_running_loop().time(), LOOK_SECONDS)
+    seconds = left if spec.warm_up_seconds is None else min(left, spec.warm_up_seconds)
+    try:
+        got = await connections.ask(
+            "POST",
+            address.infer,
+            seconds=seconds,
+            headers={"Content-Type": JSON},
+            body=described.example,
+        )
+    except OutboundFailed as failed:
+        why = str(failed)
+    else:
+        if got.status == 200:
+            why = unlike_signature(address.engine, got.body, described.info.outputs)
+        else:
+            why = f"it answers {got.phrase}"
+    if why:
+        sentence = f"asked its input example, {why}"
+        if spec.warm_up_seconds is None:  # it has not served yet
+            raise LoadFailed(sentence, phase="warmup")
+        raise WarmUpLost(sentence)
+
+
+def _info(info: VersionInfo, phases: dict[str, float], *, verified: bool) -> VersionInfo:
+    notes = [info.note, "" if verified else UNVERIFIED, NOT_COUNTED]
+    return replace(info, phase_seconds=phases, note=" ".join(filter(None, notes)))

@@ -1,0 +1,79 @@
+"""Whether a version answers at its address, and whether it is that version, as far as the engine tells."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from router.adapters.addresses.connections import Connections
+from router.core.ids import VersionId
+from router.core.version_address import VersionAddress
+from router.errors import OutboundFailed
+
+PROBE_SECONDS = 5.0
+"""For one question, the whole answer included."""
+_SHOWN = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """What one look found."""
+
+    ready: bool
+    why: str = ""
+    """Why it is not ready; never what was answered."""
+    is_another: bool = False
+    """Whether the engine says that it holds another model or another version."""
+    verified: bool = False
+    """Whether the engine says that it holds this version."""
+
+
+class ReadinessProbe:
+    """Looks at one version."""
+
+    def __init__(self, version: VersionId, address: VersionAddress, connections: Connections) -> None:
+        """`connections` are for probes alone: those of requests may all be busy."""
+        self._version = version
+        self._address = address
+        self._connections = connections
+
+    async def look(self) -> Readiness:
+        """Ask once. Takes 10 s at most."""
+        try:
+            ready = await self._connections.ask("GET", self._address.ready, seconds=PROBE_SECONDS)
+            if ready.status != 200:
+                return Readiness(ready=False, why=f"asked whether it is ready, it answers {ready.phrase}")
+            if self._address.metadata is None:
+                return Readiness(ready=True)
+            metadata = await self._connections.ask("GET", self._address.metadata, seconds=PROBE_SECONDS)
+        except OutboundFailed as failed:
+            return Readiness(ready=False, why=str(failed))
+        return self._identity(metadata.body) if metadata.status == 200 else Readiness(ready=True)
+
+    def _identity(self, body: bytes) -> Readiness:
+        try:
+            document = orjson.loads(body)
+        except ValueError:
+            return Readiness(ready=True)
+        if not isinstance(document, dict):
+            return Readiness(ready=True)
+        # Names in an address are quoted; the engine may say them either way.
+        name = document.get("name")
+        if isinstance(name, str) and name and name not in (self._address.name, self._version.model):
+            return _another(f"the engine calls its model {_shown(name)}, not {self._address.name}")
+        versions = document.get("versions")
+        if not isinstance(versions, list) or not versions:
+            return Readiness(ready=True)
+        number = str(self._version.number)
+        # Some engines begin the names of versions with a letter.
+        if not any(str(one).removeprefix("v") == number for one in versions):
+            return _another(f"the engine has version {_shown(', '.join(map(str, versions)))}, not {number}")
+        return Readiness(ready=True, verified=True)
+
+
+def _another(why: str) -> Readiness:
+    return Readiness(ready=False, why=why, is_another=True)
+
+
+def _shown(text: Any) -> str:
+    return "".join(one if one.isprintable() else " " for one in str(text)[:_SHOWN])

@@ -1,0 +1,460 @@
+"""A version behind an address: what READY means there, what goes along, what comes back, and when it ends."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from msgspec.structs import replace
+
+from router.adapters.addresses import connections, loader, readiness, worker
+from router.adapters.addresses.description import Description
+from router.adapters.addresses.loader import VersionAddresses
+from router.core.ids import VersionId
+from router.errors import CallerGone, LoadFailed, RequestRefused, WarmUpLost, WorkerDied
+from router.protocol.messages import (
+    Answer,
+    Batching,
+    LoadSpec,
+    PredictStatus,
+    Query,
+    ScoringProtocol,
+    TensorInfo,
+    VersionInfo,
+)
+from router.settings import Settings
+from router.settings.where import AddressSettings
+from tests.support.engine import Engine
+from tests.support.waiting import until
+
+V2 = ScoringProtocol.V2
+SPEC = LoadSpec(VersionId("m", 1), "/nowhere", None)
+INFO = VersionInfo(
+    "run",
+    "sklearn",
+    True,
+    True,
+    {},
+    (),
+    batching=Batching(merges=False, why="elsewhere"),
+    outputs=(TensorInfo("p", "FP64", (-1,)),),
+)
+EXAMPLE = b'{"inputs": []}'
+
+
+@pytest_asyncio.fixture
+async def engine() -> AsyncIterator[Engine]:
+    async with Engine().running() as engine:
+        yield engine
+
+
+class Loads:
+    """Loads from an engine, without the child that reads an MLmodel; closes what it loaded."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.example = EXAMPLE
+        self.settings = Settings.model_validate({"models": {"m": {}}})
+        self.addresses = VersionAddresses(None, self.settings)  # type: ignore[arg-type]
+        self.opened: list[worker.AddressWorker] = []
+
+        async def read(*_: Any) -> Description:
+            return Description(INFO, self.example)
+
+        monkeypatch.setattr(loader, "read_description", read)
+        monkeypatch.setattr(loader, "LOOK_SECONDS", 0.01)
+        monkeypatch.setattr(worker, "PROBE_PAUSE_SECONDS", 0.02)
+
+    async def __call__(
+        self, engine: Engine, spec: LoadSpec = SPEC, *, seconds: float = 5.0, **settings: Any
+    ) -> worker.AddressWorker:
+        where = AddressSettings.model_validate(
+            {"http": engine.address, "path": "/v{version}/v2/models/m/infer", **settings}
+        )
+        loaded = await self.addresses.loader(where).load(spec, deadline_seconds=seconds)
+        self.opened.append(loaded)
+        return loaded
+
+
+@pytest_asyncio.fixture
+async def load(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Loads]:
+    loads = Loads(monkeypatch)
+    yield loads
+    for opened in loads.opened:
+        await opened.close()
+
+
+async def ask(at: worker.AddressWorker, query: Query) -> Answer | RequestRefused:
+    """The answer, or why there is none."""
+    heard: asyncio.Future[Answer | RequestRefused] = asyncio.get_running_loop().create_future()
+    at.on_failed = lambda _number, _place, error: heard.set_result(error)
+    at.submit([query], lambda _places, answers: heard.set_result(answers[0]))
+    return await asyncio.wait_for(heard, 10)
+
+
+def query(body: bytes = b"{}", **more: Any) -> Query:
+    return Query(body, None, protocol=V2, **more)
+
+
+# READY
+
+
+async def test_a_version_is_ready_once_its_engine_says_so_and_its_example_is_answered(
+    engine: Engine, load: Loads
+) -> None:
+    engine.ready = False
+    loading = asyncio.ensure_future(load(engine))
+    await until(lambda: engine.probes > 2)
+    assert not loading.done()
+    assert engine.asked == []
+
+    engine.ready = True
+    at = await loading
+
+    assert [(path, body) for path, _, body in engine.asked] == [("/v1/v2/models/m/infer", EXAMPLE)]
+    assert set(at.info.phase_seconds) == {"load", "warmup"}
+    assert at.at_address.verified
+
+
+async def test_a_version_that_is_not_ready_in_time_is_a_load_that_failed(engine: Engine, load: Loads) -> None:
+    engine.ready = False
+
+    with pytest.raises(LoadFailed, match=r"not ready in time.*503 Service Unavailable"):
+        await load(engine, seconds=0.05)
+
+
+async def test_an_address_where_nobody_is_says_so(engine: Engine, load: Loads) -> None:
+    engine.port = 1
+
+    with pytest.raises(LoadFailed, match="can not be reached: Connection refused"):
+        await load(engine, seconds=0.05)
+
+
+@pytest.mark.parametrize(
+    ("tells", "said"),
+    [
+        ({"name": "m", "versions": ["2"]}, "the engine has version 2, not 1"),
+        ({"name": "other", "versions": ["1"]}, "the engine calls its model other, not m"),
+    ],
+)
+async def test_an_engine_that_says_it_is_another_version_is_refused_at_once(
+    engine: Engine, load: Loads, tells: dict[str, Any], said: str
+) -> None:
+    engine.tells = tells
+
+    with pytest.raises(LoadFailed, match=said):
+        await load(engine)
+
+    assert engine.asked == []
+
+
+@pytest.mark.parametrize(
+    "tells",
+    [None, {"name": "m"}, {"name": "m", "versions": []}, {"versions": None}, {}],
+    ids=["no metadata", "no versions", "empty", "null", "nothing"],
+)
+async def test_an_engine_that_does_not_say_is_unverified(
+    engine: Engine, load: Loads, tells: dict[str, Any] | None
+) -> None:
+    engine.tells = tells
+
+    at = await load(engine)
+
+    assert not at.at_address.verified
+    assert loader.UNVERIFIED in at.info.note
+
+
+@pytest.mark.parametrize(
+    ("manner", "said"),
+    [("400", "answers 400 Bad Request"), ("redirect", "answers 307"), ("reset", "did not answer as HTTP")],
+)
+async def test_a_version_that_does_not_answer_its_example_is_not_ready(
+    engine: Engine, load: Loads, manner: str, said: str
+) -> None:
+    engine.manner = manner
+
+    with pytest.raises(LoadFailed, match=said) as failed:
+        await load(engine)
+
+    assert failed.value.phase == "warmup"
+    assert len(engine.asked) == 1
+
+
+async def test_an_answer_unlike_its_signature_is_not_that_of_the_version(engine: Engine, load: Loads) -> None:
+    engine.body = {"outputs": [{"name": "p", "shape": [1], "datatype": "BYTES", "data": ["spam"]}]}
+
+    with pytest.raises(LoadFailed, match="its output is BYTES, and FP64 in the signature"):
+        await load(engine)
+
+
+async def test_what_has_served_before_is_not_kept_away_by_its_example(engine: Engine, load: Loads) -> None:
+    """Its supply then loads it without a warm-up, as one whose example hangs."""
+    engine.manner = "500"
+
+    with pytest.raises(WarmUpLost):
+        await load(engine, replace(SPEC, warm_up_seconds=5.0))
+    await load(engine, replace(SPEC, warm_up_seconds=0.0))
+
+    assert len(engine.asked) == 1
+
+
+async def test_without_an_example_nothing_is_asked_before_it_serves(engine: Engine, load: Loads) -> None:
+    load.example = b""
+
+    at = await load(engine)
+
+    assert engine.asked == []
+    assert set(at.info.phase_seconds) == {"load"}
+
+
+# Requests and answers
+
+
+async def test_bytes_type_and_id_go_along_and_nothing_else_of_the_caller(engine: Engine, load: Loads) -> None:
+    at = await load(engine)
+
+    answer = await ask(at, query(b'{"inputs": [1]}', request_id="r-1"))
+
+    assert isinstance(answer, Answer)
+    assert (answer.predict_status, answer.body) == (PredictStatus.OK, json.dumps(engine.body).encode())
+    _, headers, body = engine.asked[-1]
+    assert body == b'{"inputs": [1]}'
+    assert {name.lower() for name in headers} == {
+        *("host", "user-agent", "accept", "accept-encoding", "content-type", "content-length", "x-request-id")
+    }
+    assert (headers["X-Request-Id"], headers["Content-Type"]) == ("r-1", "application/json")
+
+
+@pytest.mark.parametrize(
+    ("manner", "status", "code"),
+    [
+        ("400", PredictStatus.CLIENT_ERROR, 400),
+        ("422", PredictStatus.CLIENT_ERROR, 422),
+        ("500", PredictStatus.MODEL_ERROR, 500),
+        ("503", PredictStatus.MODEL_ERROR, 503),
+        ("redirect", PredictStatus.MODEL_ERROR, 502),
+        ("204", PredictStatus.MODEL_ERROR, 502),
+    ],
+)
+async def test_an_error_comes_back_as_it_is_and_a_redirect_is_none(
+    engine: Engine, load: Loads, manner: str, status: PredictStatus, code: int
+) -> None:
+    at = await load(engine)
+    engine.manner, engine.asked = manner, []
+
+    answer = await ask(at, query())
+
+    assert isinstance(answer, Answer)
+    assert (answer.predict_status, answer.status, answer.as_is) == (status, code, True)
+    if code != 502:
+        assert answer.body == b'{"error": "no"}'
+    assert len(engine.asked) == 1
+
+
+@pytest.mark.parametrize("manner", ["reset", "half", "endless"])
+async def test_what_gives_no_whole_answer_is_asked_once_and_no_more(
+    engine: Engine, load: Loads, manner: str
+) -> None:
+    load.addresses.most_bytes = 1 << 20
+    at = await load(engine)
+    engine.manner, engine.asked = manner, []
+
+    error = await ask(at, query())
+
+    assert isinstance(error, WorkerDied)
+    assert engine.address not in str(error)
+    assert len(engine.asked) == 1
+    assert not at.exited.done()
+
+
+@pytest.mark.parametrize(
+    ("protocol", "code"), [("v2", ScoringProtocol.MLFLOW), ("mlflow", ScoringProtocol.V2)]
+)
+async def test_a_request_in_the_other_protocol_is_refused_with_a_sentence(
+    engine: Engine, load: Loads, protocol: str, code: ScoringProtocol
+) -> None:
+    load.example = b""
+    at = await load(engine, protocol=protocol, path="/v{version}/v2/models/m/infer")
+
+    answer = await ask(at, Query(b"{}", None, protocol=code))
+
+    assert isinstance(answer, Answer)
+    assert (answer.status, answer.predict_status) == (415, PredictStatus.CLIENT_ERROR)
+    assert b"this model's versions speak" in answer.body
+    assert engine.asked == []
+
+
+async def test_requests_run_side_by_side_over_so_many_connections(engine: Engine, load: Loads) -> None:
+    at = await load(engine, connections=3)
+    engine.answers, engine.connections = False, set()
+    answers: list[Answer] = []
+
+    for _ in range(at.parallel):
+        at.submit([query()], lambda _places, heard: answers.extend(heard))
+    await until(lambda: len(engine.asked) == 4)  # and the example
+    engine.release()
+    await until(lambda: len(answers) == 3)
+
+    assert at.parallel == 3
+    assert len(engine.connections) == 3
+
+
+async def test_connections_are_renewed_so_that_new_pods_are_found(engine: Engine, load: Loads) -> None:
+    at = await load(engine, connection_seconds=0.05)
+    engine.connections = set()
+
+    await ask(at, query())
+    await ask(at, query())
+    same = len(engine.connections)
+    await asyncio.sleep(0.06)
+    await ask(at, query())
+
+    assert (same, len(engine.connections)) in ((1, 2), (2, 3))
+
+
+async def test_a_request_that_is_given_up_has_its_connection_closed(engine: Engine, load: Loads) -> None:
+    at = await load(engine)
+    engine.answers = False
+    at.on_failed = lambda *_: pytest.fail("nobody waits for it")
+    number = at.submit([query()], lambda *_: pytest.fail("nobody waits for it"))
+    await until(lambda: len(engine.asked) == 2)
+
+    at.give_up(number)
+
+    await until(lambda: engine.closed_early == 1)
+    assert not at.exited.done()
+
+
+async def test_a_caller_who_hangs_up_has_its_connection_closed(engine: Engine, load: Loads) -> None:
+    at = await load(engine)
+    engine.answers = False
+    failed: list[Any] = []
+    at.on_failed = lambda *what: failed.append(what)
+    number = at.submit([query()], lambda *_: pytest.fail("nobody waits for it"))
+    await until(lambda: len(engine.asked) == 2)
+
+    at.hung_up(number, 0)
+
+    await until(lambda: engine.closed_early == 1 and bool(failed))
+    [(of, place, error)] = failed
+    assert (of, place, type(error)) == (number, 0, CallerGone)
+
+
+# Headers
+
+
+async def test_headers_of_the_file_are_read_at_each_use(engine: Engine, load: Loads, tmp_path: Path) -> None:
+    file = tmp_path / "headers"
+    file.write_text("Authorization: Bearer one\n\nX-Tenant:  a b \n")
+    at = await load(engine, headers_file=str(file))
+    file.write_text("Authorization: Bearer two\n")
+
+    await ask(at, query())
+
+    before, after = (headers for _, headers, _ in engine.asked)
+    assert (before["Authorization"], before["X-Tenant"]) == ("Bearer one", "a b")
+    assert after["Authorization"] == "Bearer two"
+    assert "X-Tenant" not in after
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("secret without a colon", "line 1 of headers_file is no `Name: value`"),
+        ("\nHost: secret", "line 2 of headers_file names a header that is set here"),
+        ("A: b\r\x00secret: c", "of headers_file is no `Name: value`"),
+        ("A: " + "x" * 20_000, "longer than 16384 bytes"),
+        (None, "can not be read: No such file or directory"),
+    ],
+)
+async def test_a_headers_file_that_can_not_be_used_is_named_and_never_quoted(
+    tmp_path: Path, content: str | None, said: str
+) -> None:
+    file = tmp_path / "headers"
+    if content is not None:
+        file.write_text(content)
+
+    with pytest.raises(connections.OutboundFailed, match=said) as failed:
+        connections.read_headers(str(file))
+
+    assert "secret" not in str(failed.value)
+
+
+async def test_a_proxy_of_the_environment_is_used_where_it_is_asked_for_alone(
+    engine: Engine, load: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+
+    await load(engine)
+
+    with pytest.raises(LoadFailed, match="can not be reached"):
+        await load(engine, proxy=True, seconds=0.05)
+
+
+# Its end
+
+
+async def test_readiness_that_is_lost_for_three_looks_is_its_end(engine: Engine, load: Loads) -> None:
+    at = await load(engine)
+    looks, engine.ready = engine.probes, False
+
+    how = await asyncio.wait_for(asyncio.shield(at.exited), 5)
+
+    assert engine.probes - looks >= worker.PROBES
+    assert str(how) == "its readiness was lost: asked whether it is ready, it answers 503 Service Unavailable"
+
+
+async def test_readiness_that_comes_back_in_time_ends_nothing(engine: Engine, load: Loads) -> None:
+    at = await load(engine)
+
+    for _ in range(3):
+        looks, engine.ready = engine.probes, False
+        await until(lambda looks=looks: engine.probes > looks)
+        engine.ready = True
+        looks = engine.probes
+        await until(lambda looks=looks: engine.probes > looks + 3)
+
+    assert not at.exited.done()
+
+
+async def test_an_address_that_gets_another_version_ends_at_once(engine: Engine, load: Loads) -> None:
+    """Two more looks would be ten seconds of answers by a version that nobody chose."""
+    at = await load(engine)
+    engine.tells = {"name": "m", "versions": ["2"]}
+
+    how = await asyncio.wait_for(asyncio.shield(at.exited), 5)
+
+    assert str(how) == "its readiness was lost: the engine has version 2, not 1"
+
+
+async def test_what_is_under_way_has_no_answer_once_it_has_ended(engine: Engine, load: Loads) -> None:
+    at = await load(engine)
+    engine.answers = False
+    at.on_failed = lambda *_: pytest.fail("the pool fails it")
+    at.submit([query()], lambda *_: pytest.fail("it has ended"))
+    await until(lambda: len(engine.asked) == 2)
+
+    at.kill()
+
+    await until(lambda: engine.closed_early == 1)
+    assert str(at.exited.result()) == "signal 9 (SIGKILL)"
+    at.submit([query()], lambda *_: pytest.fail("it has ended"))
+    await at.close()
+    assert len(engine.asked) == 2
+
+
+async def test_an_engine_that_hangs_is_no_reason_to_wait_for_its_readiness(
+    engine: Engine, load: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "PROBE_SECONDS", 0.05)
+    at = await load(engine)
+    engine.manner = "late"
+    at.submit([query()], lambda *_: None)
+
+    await asyncio.sleep(0.2)
+
+    assert not at.exited.done()  # requests may take long; it is ready all the same

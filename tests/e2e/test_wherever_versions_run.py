@@ -1,0 +1,179 @@
+"""What holds wherever versions run: in processes of the gateway, or behind addresses, by real servers."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import POLL_SECONDS
+from tests.support.adapters import MODEL, Adapter, adapter_of
+from tests.support.gateway import gateways
+from tests.support.load import Load
+from tests.support.registry import copied
+from tests.support.waiting import wait_until
+
+KINDS = ["local", "mlflow models serve", "v2", "mlserver"]
+NUMBERS = (2, 5)
+"""Versions that answer a tenth of their number."""
+TALKER, SLEEPER = 11, 6
+"""Answers a text with its number before it, and raises on `poison`; sleeps as long as the text says."""
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def adapter(
+    request: pytest.FixtureRequest,
+    built_registry: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Adapter]:
+    directory = tmp_path_factory.mktemp("wherever")
+    registry = copied(built_registry, directory)
+    adapter = adapter_of(request.param, registry, directory)
+    try:
+        adapter.serve(*NUMBERS, TALKER, SLEEPER)
+        registry.move("production", 2)
+        registry.move("canary", TALKER)
+        with gateways(directory, registry.uri, POLL_SECONDS) as start:
+            adapter.gateway = start(
+                f"  {MODEL}:\n    split: {{production: 50, canary: 50}}\n    where: {adapter.where}\n"
+                "    canary_timeout_seconds: 20\n"
+            )
+            adapter.gateway.wait_bound(TALKER, "canary")
+            yield adapter
+    finally:
+        adapter.close()
+
+
+def at(adapter: Adapter, alias: str) -> str:
+    """A key that the split gives to `alias`."""
+    for number in range(100):
+        if adapter.ask(f"key-{number}").headers["X-Route-Alias"] == alias:
+            return f"key-{number}"
+    raise AssertionError(f"no key of {alias}")
+
+
+def bind(adapter: Adapter, alias: str, version: int) -> None:
+    adapter.registry.move(alias, version)
+    adapter.gateway.wait_bound(version, alias)
+
+
+def is_of(adapter: Adapter, version: int, body: bytes) -> bool:
+    """Whether the version wrote the answer to `good`."""
+    value = adapter.value(body)
+    return bool(value == f"{TALKER} good" if version == TALKER else value == version / 10)
+
+
+def test_ready_means_that_it_has_answered_its_example(adapter: Adapter) -> None:
+    [loaded] = [one for one in adapter.gateway.loads() if one["version"] == TALKER][:1]
+
+    assert {"load", "warmup"} <= loaded["seconds"].keys()
+
+
+def test_each_answer_is_that_of_the_version_it_names(adapter: Adapter) -> None:
+    bind(adapter, "canary", TALKER)
+    seen = set()
+    for number in range(40):
+        answer = adapter.ask(f"user-{number}")
+        assert answer.status_code == 200, answer.text
+        version = int(answer.headers["X-Model-Version"])
+        assert is_of(adapter, version, answer.content)
+        seen.add(version)
+
+    assert seen == {adapter.gateway.bound(), TALKER}
+
+
+def test_what_a_version_raises_is_its_fault_where_production_answers(adapter: Adapter) -> None:
+    """MLflow's server answers 400 to it, as to a request that can not be decoded."""
+    bind(adapter, "production", 2)
+    bind(adapter, "canary", TALKER)
+    key = at(adapter, "canary")
+    before = adapter.gateway.metric("canary_router_canary_faults_total")
+
+    answer = adapter.ask(key, "poison")
+
+    assert answer.status_code == 200
+    assert answer.headers["X-Route-Reason"] == "fallback"
+    assert adapter.value(answer.content) == 0.2
+    assert adapter.gateway.metric("canary_router_canary_faults_total") == before + 1
+
+
+def test_production_moves_under_load_and_no_request_fails(adapter: Adapter, slack: float) -> None:
+    bind(adapter, "canary", TALKER)
+    with Load(adapter.gateway.url, clients=8, rate=60, body=adapter.body("good"), path=adapter.path) as load:
+        for version in (5, 2, 5):
+            bind(adapter, "production", version)
+            answered = load.answered_by(version)
+            wait_until(lambda v=version, n=answered: load.answered_by(v) > n + 5, 20 * slack)
+
+    assert load.failed == [], load.summary()
+    assert {one.version for one in load.seen} >= {2, 5, TALKER}
+    assert [one for one in load.seen if not is_of(adapter, one.version, one.body)] == []
+
+
+def test_requests_under_way_are_answered_before_their_version_goes(adapter: Adapter, slack: float) -> None:
+    bind(adapter, "canary", SLEEPER)
+    key = at_slowly(adapter)
+    answers: list[object] = []
+    asking = threading.Thread(target=lambda: answers.append(adapter.ask(key, "3").headers["X-Model-Version"]))
+    asking.start()
+    wait_until(lambda: state(adapter, SLEEPER)["in_flight"] == 1, 10 * slack)
+
+    bind(adapter, "canary", TALKER)
+
+    asking.join(30 * slack)
+    assert answers == [str(SLEEPER)]
+    wait_until(lambda: str(SLEEPER) not in adapter.gateway.model()["versions"], 10 * slack)
+
+
+def at_slowly(adapter: Adapter) -> str:
+    for number in range(100):
+        if adapter.ask(f"key-{number}", "0").headers["X-Route-Alias"] == "canary":
+            return f"key-{number}"
+    raise AssertionError("no key of canary")
+
+
+def state(adapter: Adapter, version: int) -> dict[str, object]:
+    found: dict[str, object] = adapter.gateway.model()["versions"][str(version)]
+    return found
+
+
+def test_the_death_of_a_canary_under_load_costs_no_request(adapter: Adapter, slack: float) -> None:
+    """Production answers in its place, until it is lost and after that, and it comes back by itself."""
+    bind(adapter, "production", 2)
+    bind(adapter, "canary", TALKER)
+    wait_until(lambda: is_alive(adapter, TALKER), 40 * slack)
+    before = len(adapter.gateway.lines("worker ended"))
+    with Load(adapter.gateway.url, clients=8, rate=60, body=adapter.body("good"), path=adapter.path) as load:
+        wait_until(lambda: load.answered_by(TALKER) > 20, 20 * slack)
+        adapter.kill(TALKER)
+        wait_until(lambda: len(adapter.gateway.lines("worker ended")) > before, 40 * slack)
+        if adapter.elsewhere:
+            adapter.serve(TALKER)
+        wait_until(lambda: is_alive(adapter, TALKER), 40 * slack)
+
+    assert load.failed == [], load.summary()
+
+
+def is_alive(adapter: Adapter, version: int) -> bool:
+    found = state(adapter, version)
+    return found["where"] is not None if adapter.elsewhere else found["workers"] != []
+
+
+def test_production_that_dies_answers_503_until_it_is_back(adapter: Adapter, slack: float) -> None:
+    """One that runs here is back within a moment, so this is of those elsewhere."""
+    if not adapter.elsewhere:
+        pytest.skip("a worker that dies is replaced at once")
+    bind(adapter, "production", 5)
+    key = at(adapter, "production")
+    adapter.kill(5)
+    refused = adapter.ask(key)
+    assert refused.status_code == 503  # it was asked, and is not there
+    wait_until(lambda: state(adapter, 5)["where"] is None, 40 * slack)
+
+    began = time.monotonic()
+    assert adapter.ask(key).status_code == 503
+    assert time.monotonic() - began < 2 * slack
+
+    adapter.serve(5)
+    wait_until(lambda: adapter.ask(key).status_code == 200, 40 * slack)
