@@ -24,12 +24,14 @@ from router.analysis.run_key import subject_of
 from router.analysis.statistics.cell_recorder import Observation
 from router.analysis.statistics.counts import ArmCounters
 from router.analysis.statistics.records import Batch, RunCell, RunId
+from router.analysis.statistics.shadow_counter import ShadowPair
 from router.core import events
 from router.core.events import Answered, AnsweredTogether, Predicted
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.outcomes import Outcome
 from router.core.routing import ModelRoutes, Reason
 from router.core.scores import OutputSpec
+from router.core.shadow_events import ShadowCompared, ShadowDropped
 from router.core.split import BUCKETS, BUCKETS_PER_PERCENT, Split
 from router.core.verdict import Verdict
 from router.serving.manager import OPERATOR_RESET, ModelManager
@@ -139,6 +141,8 @@ class AnalysisRecorder:
             Answered: lambda one: self._answered(AnsweredTogether.of(one)),
             AnsweredTogether: self._answered,
             Predicted: self._predicted,
+            ShadowCompared: self._shadow_compared,
+            ShadowDropped: self._shadow_dropped,
             events.BreakerClosed: self._breaker_closed,
             **dict.fromkeys(_CHANGES, self._changed),
         }
@@ -349,6 +353,37 @@ class AnalysisRecorder:
         arm = self._arms.get((event.model, event.alias))
         if arm is not None and arm.serves(event.version):
             arm.counters.scored(event.scores)
+
+    def _shadow_compared(self, event: ShadowCompared) -> None:
+        run = self._shadowed(event)
+        if run is not None and run.versions.production == event.production:
+            run.compare(
+                ShadowPair(
+                    event.bucket,
+                    event.split,
+                    event.production_fault,
+                    event.canary_fault,
+                    event.failed_batch,
+                    event.agrees,
+                    event.same_type,
+                    event.same_length,
+                    event.flips,
+                    event.rows,
+                    event.difference,
+                    event.production_seconds,
+                    event.canary_seconds,
+                )
+            )
+
+    def _shadow_dropped(self, event: ShadowDropped) -> None:
+        if (run := self._shadowed(event)) is not None:
+            run.drop_shadow()
+
+    def _shadowed(self, event: ShadowCompared | ShadowDropped) -> AnalysisRun | None:
+        """The run that it is evidence in, while its versions are compared."""
+        run = self._newest.get((event.version.model, event.alias))
+        compared = run is not None and run.compares and run.versions.criteria.pairs
+        return run if compared and run is not None and run.versions.version == event.version else None
 
     def _changed(self, event: Any) -> None:
         self._follow(event.model)
