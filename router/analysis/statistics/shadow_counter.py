@@ -1,4 +1,4 @@
-"""What one process counts of shadow requests that one split routed; what is reported when, see `cell_recorder`."""
+"""What one process counts of shadow requests of one split; what is reported when, see `cell_recorder`."""
 
 from math import isfinite
 from typing import NamedTuple
