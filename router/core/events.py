@@ -14,6 +14,7 @@ from router.core.outcomes import CutReason, FallbackReason, Fault, FaultKind, Ou
 from router.core.preflight_events import OfPreflight
 from router.core.routing import ModelRoutes, Reason
 from router.core.scores import OutputCounts, OutputSpec
+from router.core.shadow_events import OfShadow
 from router.core.split import Split
 from router.core.state_events import OfState
 from router.core.traits import TraitsSeen
@@ -508,7 +509,7 @@ _Others = (
     | TickFailed
     | LoopRecovered
 )
-_Elsewhere = OfCache | OfEnvironments | OfGate | OfLevers | OfOutbound | OfPreflight | OfState
+_Elsewhere = OfCache | OfEnvironments | OfGate | OfLevers | OfOutbound | OfPreflight | OfShadow | OfState
 Event = _OfRequests | _OfAliases | _OfVersions | _Others | _Elsewhere
 
 
