@@ -10,7 +10,8 @@ from pathlib import Path
 from msgspec.structs import replace
 from packaging.utils import canonicalize_name
 
-from router.core.events import OwnCopyNeeded, Recorder
+from router.core.cache_events import OwnCopyNeeded
+from router.core.events import Recorder
 from router.core.ids import VersionId
 from router.core.memory import Resident, Room
 from router.core.processor_time import ProcessorTime

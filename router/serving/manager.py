@@ -5,13 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from router.core.events import (
-    AliasAspired,
-    AliasBound,
-    AliasUnbound,
-    AliasWithoutVersion,
-    ServingFromCache,
-)
+from router.core.cache_events import ServingFromCache
+from router.core.events import AliasAspired, AliasBound, AliasUnbound, AliasWithoutVersion
 from router.core.gate import GateJudgement
 from router.core.ids import PRODUCTION, ROLLBACK, Alias, VersionId
 from router.core.loads import Priority

@@ -10,6 +10,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from router.adapters.prometheus.catalog import MEMBERS, VERDICTS, reasons_of
 from router.adapters.prometheus.recorder import Live, LiveShift, LiveVerdict, PrometheusRecorder
+from router.core.cache_events import Downloaded
 from router.core.events import (
     AliasAspired,
     AliasUnbound,
@@ -17,7 +18,6 @@ from router.core.events import (
     CanaryFaulted,
     ConfigApplied,
     ConfigRejected,
-    Downloaded,
     DrainCutShort,
     Event,
     FellBack,

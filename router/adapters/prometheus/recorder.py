@@ -32,6 +32,7 @@ from router.adapters.prometheus.catalog import (
 from router.adapters.prometheus.store import Histogram, Value
 from router.adapters.prometheus.version import VersionSeries
 from router.core import events
+from router.core.cache_events import Downloaded
 from router.core.environment_events import EnvironmentBuilt
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.outbound_events import NotificationTried
@@ -215,7 +216,7 @@ class PrometheusRecorder:
             events.VersionGone: self._version_gone,
             events.WorkerEnded: self._worker_ended,
             events.WorkerLoadFailed: self._worker_load_failed,
-            events.Downloaded: self._downloaded,
+            Downloaded: self._downloaded,
             events.Polled: self._polled,
             events.ModelRemoved: self._model_removed,
             events.ConfigApplied: self._config_applied,
@@ -543,7 +544,7 @@ class PrometheusRecorder:
     def _environment_built(self, event: EnvironmentBuilt) -> None:
         self._catalog.build_seconds.series().observe(event.about.build_seconds)
 
-    def _downloaded(self, event: events.Downloaded) -> None:
+    def _downloaded(self, event: Downloaded) -> None:
         self._catalog.downloaded_bytes.series().value += event.size
 
     # Gateway
