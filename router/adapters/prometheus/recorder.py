@@ -29,6 +29,7 @@ from router.adapters.prometheus.catalog import (
     bounded,
     reasons_of,
 )
+from router.adapters.prometheus.shadow import ShadowSeries
 from router.adapters.prometheus.store import Histogram, Value
 from router.adapters.prometheus.version import VersionSeries
 from router.core import events
@@ -37,6 +38,7 @@ from router.core.environment_events import EnvironmentBuilt
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.outbound_events import NotificationTried
 from router.core.outcomes import NOT_HTTP, RefusalReason
+from router.core.shadow_events import ShadowCompared, ShadowDropped
 from router.core.split import BUCKETS
 from router.core.state_events import StateWriteFailed
 from router.core.version_environment import VersionEnvironment
@@ -185,6 +187,7 @@ class PrometheusRecorder:
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._process)
         self._catalog = catalog = Catalog()
+        self._shadows = ShadowSeries(catalog)
         catalog.build_info.series(version).value = 1
         for refusal in (RefusalReason.UNKNOWN_MODEL, RefusalReason.OVERLOADED, *NOT_HTTP):
             catalog.rejected.series(OTHER, refusal.value)
@@ -224,6 +227,8 @@ class PrometheusRecorder:
             events.ReadinessChanged: self._readiness_changed,
             events.TickFailed: self._tick_failed,
             events.AnswersCut: self._answers_cut,
+            ShadowCompared: self._shadow,
+            ShadowDropped: self._shadow,
             EnvironmentBuilt: self._environment_built,
             StateWriteFailed: self._state_write_failed,
             NotificationTried: self._notification_tried,
@@ -378,6 +383,9 @@ class PrometheusRecorder:
         if known and (event.model, event.from_alias) in self._aliases:
             reason = bounded(event.reason, FALLBACKS)
             self._catalog.fallbacks.series(event.model, *aliases, reason).value += 1
+
+    def _shadow(self, event: ShadowCompared | ShadowDropped) -> None:
+        self._shadows.record(event, self._models)
 
     def _rejected(self, event: events.Rejected) -> None:
         known = event.model in self._models and event.reason not in NOT_HTTP
