@@ -482,7 +482,7 @@ class AnalysisRecorder:
         arms = production, canary = self._arms[model, PRODUCTION], self._arms[model, alias]
         both = zip(production.outputs, canary.outputs, strict=False)
         outputs = tuple(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], both))
-        criteria = criteria_of(manager.settings)
+        criteria = criteria_of(manager.settings, alias)
         versions = ComparedVersions(production.version, canary.version, routes.salt, outputs, criteria)
         run = self._newest.get((model, alias))
         if run is None or run.versions != versions:
@@ -563,16 +563,22 @@ def obstacle_to(manager: ModelManager, routes: ModelRoutes, alias: Alias) -> str
         breaker = manager.breakers.of(alias, version)
         why = f" ({breaker.view().why})" if breaker is not None and breaker.is_open else ""
         return f"its breaker is open{why}, and production has its share"
-    if not shares.get(alias):
+    if not shares.get(alias) and not is_shadowed(manager.settings, alias):
         return "its share is 0 %"
-    if (cap := routes.capped.get(alias, BUCKETS)) < shares[alias]:
+    if (cap := routes.capped.get(alias, BUCKETS)) < max(1, shares.get(alias, 0)):
         # Which keys an operator, or an alert, leaves to it is no split that evidence could be counted by.
         return f"it is capped at {cap / BUCKETS_PER_PERCENT:g} %, and production has the rest of its share"
     return "" if shares[PRODUCTION] else "production's share is 0 %"
 
 
-def criteria_of(settings: ModelSettings) -> Criteria:
-    """What the operator of a registered model set: its `checks`, and `on_shift` of its `scores`."""
+def is_shadowed(settings: ModelSettings, alias: Alias) -> bool:
+    """Whether copies of production's requests go to `alias`, while processors are idle."""
+    return settings.shadow is not None and settings.shadow.shares.get(alias, 0) > 0
+
+
+def criteria_of(settings: ModelSettings, alias: Alias) -> Criteria:
+    """What the operator of a registered model set for `alias`: its `checks`, `on_shift` of its `scores`, and
+    whether it is shadowed."""
     checks = settings.checks
     return Criteria(
         alpha=checks.alpha,
@@ -582,4 +588,5 @@ def criteria_of(settings: ModelSettings) -> Criteria:
         min_seconds=checks.latency.min_seconds,
         on_shift=settings.scores.on_shift,
         max_cost_increase=UNSET if checks.cost.max_increase is None else checks.cost.max_increase,
+        shadow=True if is_shadowed(settings, alias) else UNSET,
     )
