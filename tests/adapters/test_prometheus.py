@@ -4,12 +4,14 @@ import dataclasses
 import logging
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
 from router.adapters.prometheus.catalog import MEMBERS, VERDICTS, reasons_of
 from router.adapters.prometheus.recorder import Live, LiveShift, LiveVerdict, PrometheusRecorder
+from router.core.cache_events import Downloaded
 from router.core.events import (
     AliasAspired,
     AliasUnbound,
@@ -17,7 +19,6 @@ from router.core.events import (
     CanaryFaulted,
     ConfigApplied,
     ConfigRejected,
-    Downloaded,
     DrainCutShort,
     Event,
     FellBack,
@@ -35,6 +36,8 @@ from router.core.events import (
 )
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.scores import ClassCounts, ClassSpec, OutputCounts, ScoreCounts, ScoreSpec, with_edges
+from router.core.shadow_events import ShadowCompared, ShadowDropped, ShadowDropReason
+from router.core.split import Split
 from tests.support.sample_events import (
     SPEC,
     Clock,
@@ -56,6 +59,12 @@ EIGHT = "alias=canary,model=m"
 SEVEN = "alias=production,model=m"
 EDGES = ("0.25", "0.5", "0.75", "1.0")
 EIGHT_V = "alias=canary,model=m,version=8"
+
+
+def compared(**said: Any) -> ShadowCompared:
+    """A copy that both versions answered alike, but for what is `said`."""
+    facts: dict[str, Any] = {"production_fault": False, "canary_fault": False, **said}
+    return ShadowCompared(CANARY, V8, VersionId("m", 7), Split(5_000), 60_000, **facts)
 
 
 @pytest.fixture
@@ -102,6 +111,24 @@ MOVES: dict[str, tuple[Event, dict[str, float]]] = {
     "canary faulted": (
         CanaryFaulted("m", CANARY, V8, "crash"),
         {"canary_faults_total{alias=canary,kind=crash,model=m,version=8}": 1},
+    ),
+    "answered alike": (compared(), {"shadow_comparisons_total{model=m,result=agree}": 1}),
+    "failed alike": (
+        compared(production_fault=True, canary_fault=True),
+        {"shadow_comparisons_total{model=m,result=agree}": 1},
+    ),
+    "decided otherwise": (compared(flips=1), {"shadow_comparisons_total{model=m,result=disagree}": 1}),
+    "failed by the canary alone": (
+        compared(canary_fault=True),
+        {"shadow_comparisons_total{model=m,result=canary_error}": 1},
+    ),
+    "failed by production alone": (
+        compared(production_fault=True),
+        {"shadow_comparisons_total{model=m,result=production_error}": 1},
+    ),
+    "not compared": (
+        ShadowDropped(CANARY, V8, ShadowDropReason.BUSY),
+        {"shadow_comparisons_total{model=m,result=dropped}": 1},
     ),
     "worker ended": (
         WorkerEnded(V8, "signal", "signal 9 (SIGKILL)"),
