@@ -5,7 +5,7 @@ nowhere else.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -112,6 +112,8 @@ class _Lane:
     rests: Backoff = field(default_factory=lambda: Backoff(RESTS))
     pauses_until: float = 0.0
     """A version predicts for shadows half of its time at most."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """Of what was compared, and of what was dropped, by reason."""
 
     def put_first(self, shadow: _Shadow) -> None:
         self.waiting.appendleft(shadow)
@@ -120,6 +122,20 @@ class _Lane:
     def put(self, shadow: _Shadow) -> None:
         self.waiting.append(shadow)
         self.size += shadow.size
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready."""
+        counts = self.counts
+        return {
+            "buckets": [self.range.first, self.range.end],
+            "version": self.range.version.number,
+            "waiting": len(self.waiting),
+            "bytes": self.size,
+            "compared": counts["compared"],
+            "canary_faults": counts["canary_faults"],
+            "production_faults": counts["production_faults"],
+            "dropped": {str(reason): counts[reason] for reason in ShadowDropReason},
+        }
 
     def take(self) -> _Shadow:
         shadow = self.waiting.popleft()
@@ -222,21 +238,10 @@ class Shadows:
             task.cancel()
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready, by alias: which buckets are copied, and what waits; or why nothing is."""
-        going: dict[str, Any] = {
-            alias: {
-                "buckets": [lane.range.first, lane.range.end],
-                "waiting": len(lane.waiting),
-                "bytes": lane.size,
-                "left_out": "",
-            }
-            for alias, lane in self._lanes.items()
-        }
-        excluded: dict[str, Any] = {
-            alias: {"buckets": None, "waiting": 0, "bytes": 0, "left_out": why}
-            for alias, why in self._left_out.items()
-        }
-        return {**going, **excluded}
+        """JSON-ready, by alias: which buckets are copied, what waits, and what came of it so far; only why,
+        of one that is left out. Empty while there is none."""
+        going: dict[str, Any] = {alias: lane.to_json() for alias, lane in self._lanes.items()}
+        return {**going, **{alias: {"left_out": why} for alias, why in self._left_out.items()}}
 
     def _effects(self, one: ShadowRange, settings: ShadowSettings) -> str:
         harnesses = (self._model.harnesses.get(version) for version in (one.version, one.production))
@@ -338,6 +343,11 @@ class Shadows:
     def _record(self, lane: _Lane, shadow: _Shadow, canary: _Taken, compared: Compared | None) -> None:
         production_fault, canary_fault = _at_fault(shadow, canary)
         production = shadow.production
+        lane.counts.update(
+            compared=1,
+            production_faults=production_fault and not canary_fault,
+            canary_faults=canary_fault and not production_fault,
+        )
         both = production.took is canary.took is Took.ANSWERED and compared is not None
         self._recorder.record(
             ShadowCompared(
@@ -376,6 +386,7 @@ class Shadows:
             self._drop(lane, reason)
 
     def _drop(self, lane: _Lane, reason: ShadowDropReason) -> None:
+        lane.counts[reason] += 1
         self._recorder.record(ShadowDropped(lane.range.alias, lane.range.version, reason))
 
 

@@ -114,6 +114,7 @@ def model_state() -> Document:
         "caps": [],
         "pins": {},
         "preflight": None,
+        "shadow": None,
         "rollback": {"name": "previous", "version": None, "ready": 0, "reason": "", "until": None},
         "warnings": [],
     }
@@ -169,7 +170,14 @@ def version_state(alias: str, *, breaker: bool = False) -> Document:
             "row_seconds": 0.0001,
             "predict_seconds": {"p50": 0.0023, "p95": 0.0042},
             "peak_memory_bytes": 214 << 20,
-            "processor_seconds": {"load": 1.1, "warmup": 0.1, "predict": 5.2, "preflight": 0.0, "other": 2.3},
+            "processor_seconds": {
+                "load": 1.1,
+                "warmup": 0.1,
+                "predict": 5.2,
+                "preflight": 0.0,
+                "shadow": 0.0,
+                "other": 2.3,
+            },
         },
         "preflight": None,
         "worker_ends": {"counts": {}, "last": None},

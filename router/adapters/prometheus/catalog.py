@@ -87,6 +87,7 @@ LOOPS = (
     "orphans",
     "shared memory",
     "processors",
+    "idle processors",
     "worker memory",
     "state",
     "break-glass",
