@@ -39,7 +39,7 @@ def shown_differences(one: PairedCheck) -> str:
         parts.append(f"the first score rises for {scores.raised} keys and falls for {scores.lowered}")
     for what, number in (("type", counts.other_type), ("length", counts.other_length)):
         if number:
-            parts.append(f"{number} answers are of another {what}")
+            parts.append(f"another {what} of answer in {number}")
     canary, production = one.canary.seconds.p50, one.production.seconds.p50
     if canary is not None and production is not None:
         median = f"{canary * 1e3:.3g} ms against {production * 1e3:.3g} ms"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from router.adapters.prometheus.catalog import MEMBERS, VERDICTS, reasons_of
+from router.adapters.prometheus.catalog import MEMBERS, SHADOW_RESULTS, VERDICTS, reasons_of
 from router.adapters.prometheus.recorder import Live, LiveShift, LiveVerdict, PrometheusRecorder
 from router.core.cache_events import Downloaded
 from router.core.events import (
@@ -112,24 +112,6 @@ MOVES: dict[str, tuple[Event, dict[str, float]]] = {
         CanaryFaulted("m", CANARY, V8, "crash"),
         {"canary_faults_total{alias=canary,kind=crash,model=m,version=8}": 1},
     ),
-    "answered alike": (compared(), {"shadow_comparisons_total{model=m,result=agree}": 1}),
-    "failed alike": (
-        compared(production_fault=True, canary_fault=True),
-        {"shadow_comparisons_total{model=m,result=agree}": 1},
-    ),
-    "decided otherwise": (compared(flips=1), {"shadow_comparisons_total{model=m,result=disagree}": 1}),
-    "failed by the canary alone": (
-        compared(canary_fault=True),
-        {"shadow_comparisons_total{model=m,result=canary_error}": 1},
-    ),
-    "failed by production alone": (
-        compared(production_fault=True),
-        {"shadow_comparisons_total{model=m,result=production_error}": 1},
-    ),
-    "not compared": (
-        ShadowDropped(CANARY, V8, ShadowDropReason.BUSY),
-        {"shadow_comparisons_total{model=m,result=dropped}": 1},
-    ),
     "worker ended": (
         WorkerEnded(V8, "signal", "signal 9 (SIGKILL)"),
         {"worker_restarts_total{model=m,reason=signal,version=8}": 1},
@@ -187,6 +169,31 @@ def test_a_fact_moves_its_series_and_no_other(
     recorder: PrometheusRecorder, event: Event, expected: dict[str, float]
 ) -> None:
     assert moved_by(recorder, event) == expected
+
+
+COMPARED: dict[str, tuple[ShadowCompared | ShadowDropped, str]] = {
+    "answered alike": (compared(), "agree"),
+    "failed alike": (compared(production_fault=True, canary_fault=True), "agree"),
+    "decided otherwise": (compared(flips=1), "disagree"),
+    "failed by the canary alone": (compared(canary_fault=True), "canary_error"),
+    "failed by production alone": (compared(production_fault=True), "production_error"),
+    "not compared": (ShadowDropped(CANARY, V8, ShadowDropReason.BUSY), "dropped"),
+}
+
+
+@pytest.mark.parametrize(("event", "result"), COMPARED.values(), ids=COMPARED.keys())
+def test_a_copy_counts_under_its_result_and_all_results_are_there_with_the_first(
+    recorder: PrometheusRecorder, event: ShadowCompared | ShadowDropped, result: str
+) -> None:
+    """A first copy that is no good has increased something."""
+    name = "shadow_comparisons_total{{model=m,result={}}}".format
+    assert not any("shadow" in key for key in samples(recorder))
+    recorder.record(compared())
+    assert {key: value for key, value in samples(recorder).items() if "shadow" in key} == {
+        name(one): int(one == "agree") for one in SHADOW_RESULTS
+    }
+
+    assert moved_by(recorder, event) == {name(result): 1}
 
 
 def test_an_answer_counts_under_what_its_key_was_given(recorder: PrometheusRecorder) -> None:

@@ -105,10 +105,13 @@ def fails_wrongly(told: Pairs, cells: int) -> bool:
     return bool(evidence.state.failed_by)
 
 
-def unpaired_until_fail(seed: int, base: float, most: int) -> int | None:
-    """The canary's requests until the check of faults says FAIL, a point above `base`; it has 5 % of all."""
-    traffic = Traffic(seed, base=base, rise=0.01)
-    return canary_requests_until(failed, evidence_on(traffic), traffic, per_look=2000, most=20 * most)
+def unpaired_until_fail(seed: int, share: float, base: float, most: int) -> int | None:
+    """The canary's requests until the check of faults says FAIL, a point above `base`; it has `share`."""
+    traffic = Traffic(seed, share=share, base=base, rise=0.01)
+    look = round(100 / share)
+    return canary_requests_until(
+        failed, evidence_on(traffic), traffic, per_look=look, most=round(most / share)
+    )
 
 
 ALIKE = {
@@ -148,20 +151,31 @@ def test_twenty_times_as_many_faults_of_the_input_change_nothing() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("base", [0.0, 0.01, 0.02, 0.03, 0.05])
-def test_a_point_more_faults_is_found_with_fewer_requests(base: float, figure: Figure) -> None:
-    """Faults of the input are `base`; copies come ten a second. Without pairs the canary has 5 % of keys."""
-    runs = 60
-    by_pairs = [
-        pairs_until_fail(Pairs(s, input_faults=base, rise=0.01, heavy=False), 20_000) for s in range(runs)
-    ]
-    alone = [unpaired_until_fail(seed, base, 40_000) for seed in range(runs)]
-    figure(f"+1 on {base:.0%}: {reported(by_pairs)} copies; {reported(alone)} requests without pairs")
+@pytest.mark.parametrize(
+    ("share", "base", "times"),
+    [
+        (0.05, 0.0, 0.2),
+        (0.05, 0.01, 1.2),
+        (0.05, 0.02, 2.5),
+        (0.05, 0.05, 5.0),
+        (0.5, 0.01, 2.0),
+        (0.5, 0.02, 4.0),
+    ],
+)
+def test_a_point_more_faults_is_found_with_fewer_requests(
+    share: float, base: float, times: float, figure: Figure
+) -> None:
+    """Faults of the input are `base`; copies come ten a second. Without pairs the canary has `share` of the
+    keys, and needs so many `times` as many requests: fewer where production never fails."""
+    runs, most = 60, 40_000
+    told = (Pairs(seed, input_faults=base, rise=0.01, heavy=False) for seed in range(runs))
+    by_pairs = [pairs_until_fail(one, most) for one in told]
+    alone = [unpaired_until_fail(seed, share, base, most) for seed in range(runs)]
+    figure(f"+1 on {base:.0%}: {reported(by_pairs)} copies; {reported(alone)} of {share:.0%} without pairs")
 
-    found = np.median([40_000 if one is None else one for one in alone])
     assert all(one is not None for one in by_pairs)
-    if base >= 0.03:
-        assert np.median(by_pairs) <= found / 5  # type: ignore[arg-type]
+    found = [most if one is None else one for one in alone]
+    assert times * np.median(by_pairs) <= np.median(found)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
