@@ -11,9 +11,10 @@ from tests.e2e.conftest import POLL_SECONDS
 from tests.support.adapters import MODEL, Adapter, adapter_of
 from tests.support.gateway import gateways
 from tests.support.load import Load
-from tests.support.registry import copied
+from tests.support.registry import built_registry_of, copied
 from tests.support.waiting import wait_until
 
+BUILD = Path(__file__).parents[1] / "support" / "build_wherever.py"
 KINDS = ["local", "mlflow models serve", "v2", "mlserver"]
 NUMBERS = (2, 5)
 """Versions that answer a tenth of their number."""
@@ -24,11 +25,10 @@ TALKER, SLEEPER = 11, 6
 @pytest.fixture(scope="module", params=KINDS)
 def adapter(
     request: pytest.FixtureRequest,
-    built_registry: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Adapter]:
     directory = tmp_path_factory.mktemp("wherever")
-    registry = copied(built_registry, directory)
+    registry = copied(built_registry_of(BUILD, tmp_path_factory), directory)
     adapter = adapter_of(request.param, registry, directory)
     try:
         adapter.serve(*NUMBERS, TALKER, SLEEPER)

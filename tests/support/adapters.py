@@ -138,7 +138,8 @@ class ProcessPerVersion(Adapter):
 
     def kill(self, version: int) -> None:
         process = self.running.pop(version)
-        os.killpg(process.pid, 9)
+        if process.poll() is None:
+            os.killpg(process.pid, 9)
         process.wait()
 
     def close(self) -> None:
