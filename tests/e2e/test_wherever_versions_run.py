@@ -177,3 +177,36 @@ def test_production_that_dies_answers_503_until_it_is_back(adapter: Adapter, sla
 
     adapter.serve(5)
     wait_until(lambda: adapter.ask(key).status_code == 200, 40 * slack)
+
+
+def test_a_version_elsewhere_takes_nothing_here_and_says_what_is_not_known(adapter: Adapter) -> None:
+    """No process, no weights; what describes it is in the cache, in a place of its own."""
+    if not adapter.elsewhere:
+        pytest.skip("of versions elsewhere")
+    bind(adapter, "production", 2)
+    found = state(adapter, 2)
+    files = {path.name for path in (adapter.directory / "cache").glob(f"{MODEL}/*/files/*")}
+
+    assert found["workers"] == []
+    assert files == {"MLmodel", "input_example.json", "serving_input_example.json"}
+    assert found["where"] == {
+        "address": f"http://127.0.0.2:{adapter.port}{adapter.path}",
+        "protocol": adapter.protocol,
+        "verified": adapter.protocol == "v2",
+        "without_effect": [],
+        "not_known": ["rows", "scores", "cost", "memory", "threads", "traits of failed requests"],
+    }
+    assert {process.name() for process in adapter.gateway.descendants()} <= {
+        *("router-template", "router-agent", "router-fetch", "router-description")
+    }
+
+
+def test_a_request_in_the_other_protocol_is_answered_415(adapter: Adapter) -> None:
+    if not adapter.elsewhere:
+        pytest.skip("a worker speaks both")
+    other = "/invocations" if adapter.protocol == "v2" else f"/v2/models/{MODEL}/infer"
+
+    answer = adapter.gateway.session.post(adapter.gateway.url + other, json={"inputs": []})
+
+    assert answer.status_code == 415
+    assert "this model's versions speak" in answer.text
