@@ -197,7 +197,7 @@ def test_a_version_elsewhere_takes_nothing_here_and_says_what_is_not_known(adapt
         "not_known": ["rows", "scores", "cost", "memory", "threads", "traits of failed requests"],
     }
     assert {process.name() for process in adapter.gateway.descendants()} <= {
-        *("router-template", "router-agent", "router-fetch", "router-description")
+        *("router-template", "router-agent", "router-fetch", "router-describe")
     }
 
 
