@@ -8,7 +8,7 @@ MATRIX_VENVS := .venv-matrix
 MATRIX ?= 3.11/1.26/2.2 3.12/1.26/2.2 3.11/2/3 3.12/2/3 3.13/2/3
 NEWEST := .venv-newest
 MLSERVER := .venv-mlserver
-.PHONY: help demo demo-environments test test-matrix test-newest mlserver lint format bench faults clean
+.PHONY: help demo demo-environments test test-matrix test-newest mlserver lint format bench faults fleet clean
 
 # The first interpreter that is new enough and can make a virtual environment.
 FIND_PYTHON = for candidate in $(if $(PYTHON),"$(PYTHON)",python3.13 python3.12 python3.11 python3); do \
@@ -34,6 +34,8 @@ help:
 	@echo "make bench   speed and memory beside mlflow models serve and others, in 45 minutes"
 	@echo "             (BENCH_ARGS=--quick make bench takes three; --only P1,P9 measures these)"
 	@echo "make faults  the damage tests, with the figures they measured"
+	@echo "make fleet   three gateways behind a real Envoy, on PostgreSQL, each in a network namespace of its own: their"
+	@echo "             proof that they are one router, in ten minutes; takes root and iproute2"
 	@echo "make clean   remove the virtual environment, the demos' registries and caches"
 
 $(BIN)/python:
@@ -119,6 +121,10 @@ faults: $(VENV)/test.stamp
 	  $(BIN)/python -m pytest -m 'slow or not slow' tests/faults tests/e2e tests/processes tests/demo tests/deploy tests/stories \
 	  tests/adapters/test_registry_faults.py tests/test_docs.py \
 	  tests/test_benchmarks.py tests/analysis tests/core tests/serving tests/control tests/agent tests/worker tests/gate $(PYTEST_ARGS)
+
+fleet: $(VENV)/test.stamp
+	@FAULTS_FIGURES=$${FAULTS_FIGURES:-.faults/fleet.md} \
+	  $(BIN)/python -m pytest -m 'slow or not slow' tests/fleet $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) $(MATRIX_VENVS) $(NEWEST) $(MLSERVER) .demo .demo-environments .bench .faults .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -283,6 +283,7 @@ WRONG_INSIDE: list[tuple[str, Any, str]] = [
     ("gate", {"require": "description"}, "require"),
     ("gate", {"require": ["param.lr"]}, "require.0"),
     ("gate", {"require": ["description", "description"]}, "require"),
+    ("gate", {"require": ["hold-out"]}, "require.0"),
     ("gate", {"key_file": ""}, "key_file"),
     ("gate", {"cannary": "required"}, "cannary"),
     ("checks", {"alpha": 0.06}, "alpha"),

@@ -5,7 +5,7 @@ gateway's own workers: no other gateway's are in it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from router.analysis.statistics.cost_ratio import CostComparison, CostOfVersion, Interval, compare_costs
 from router.analysis.statistics.durations import quantile
@@ -46,6 +46,16 @@ class CostCheck:
     ratio: float | None
     interval: Interval | None
     """95 % of the ratio."""
+    failed: Interval | None = None
+    """That of the ratio with which it failed first, where it judges; None: it has not."""
+
+    def after(self, former: "CostCheck") -> "CostCheck":
+        """The same, and FAIL where `former`, of the same run, was: an interval that touches the limit now and
+        then takes nothing back of what was beyond doubt."""
+        now = self.interval if self.judges and self.verdict is Verdict.FAIL else None
+        if (failed := former.failed or now) is None:
+            return self
+        return replace(self, verdict=Verdict.FAIL, failed=failed)
 
     @property
     def change(self) -> str:

@@ -126,6 +126,7 @@ def _cost(check: CostCheck) -> dict[str, Any]:
         "change": check.change,
         "ratio": check.ratio,
         "interval": check.interval,
+        "failed_interval": check.failed,
         "rows_per_predict": check.rows,
         "production": _cost_arm(check.production),
         "canary": _cost_arm(check.canary),

@@ -121,7 +121,7 @@ class AnalysisRun:
 
     def note_cost(self, cost: CostCheck, now: float) -> None:
         """What predicts of both versions cost here; `now` in seconds since 1970."""
-        before, self._cost = self.report.verdict, cost
+        before, self._cost = self.report.verdict, cost.after(self._cost)
         if self.report.verdict is not before:
             self._cost_changed_at = now
 

@@ -60,6 +60,11 @@ def check_sentence(one: Check, alias: Alias = CANARY) -> str:
 def cost_sentence(one: CostCheck, alias: Alias = CANARY) -> str:
     """What predicts of `alias` take of a processor, beside production's."""
     who = alias_phrase(alias)
+    if one.failed is not None and (one.interval is None or one.interval.low <= 1.0 + one.limit):
+        took = f"{_times(one.failed.low)} to {_times(one.failed.high)} times"
+        failed = f"{_capital(who)} took {took} as much processor time as production when it failed"
+        now = f", and {_times(one.ratio)} times now" if one.ratio is not None else ""
+        return f"{failed}{now}; another version, or another comparison, begins anew."
     if one.ratio is None or one.interval is None:
         predicts = f"{one.canary.cost.predicts} of {who} and {one.production.cost.predicts} of production"
         return f"Not enough data: the processor time of few predicts is known, {predicts}."

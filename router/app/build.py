@@ -1,6 +1,7 @@
 """Builds a gateway from its configuration: every part gets what it needs when it is made, so nothing is named
 before it exists."""
 
+import random
 import sys
 import time
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from router.app.gauges import Gauges
 from router.app.outbound import Outbound
 from router.app.reload import Certificates, OperatorReload, SettingsFollowers
 from router.control.alerts import AlertCaps
-from router.control.alias_watch import AliasWatch
+from router.control.alias_watch import AliasWatch, until_next_poll
 from router.control.break_glass import TICK_SECONDS, BreakGlassWatch, OffFile
 from router.control.caps import CapControl
 from router.control.config_watch import ConfigWatch
@@ -186,12 +187,12 @@ def build_gateway(
     instruments.metrics.watch(gauges.live)
 
     last_known_good = LastKnownGood(backends.keeper, backends.environments, models, rollback, recorder)
-    alias_loop = PeriodicTask(
-        "aliases", alias_watch.tick, lambda: in_force.current.registry.poll_seconds, recorder
-    )
-    gate_watch = GateWatch(
-        backends.gate_source, models, alias_watch, lambda: in_force.current.registry.poll_seconds
-    )
+
+    def poll_pause() -> float:
+        return until_next_poll(in_force.current.registry.poll_seconds, random.random())  # noqa: S311 - no secret
+
+    alias_loop = PeriodicTask("aliases", alias_watch.tick, poll_pause, recorder)
+    gate_watch = GateWatch(backends.gate_source, models, alias_watch, poll_pause)
     gate_loop = PeriodicTask("gate", gate_watch.tick, GATE_LOOK_SECONDS, recorder)
     loops = [
         PeriodicTask("readiness", models.watch_readiness, READINESS_LOOK_SECONDS, recorder),

@@ -114,7 +114,8 @@ def _verdict(status: ComparisonStatus) -> LiveVerdict:
     horizon = run.horizon_timestamp if run.has_horizon else None
     cost = run.report.cost
     ratio = nan if cost is None or cost.ratio is None else cost.ratio
-    return LiveVerdict(status.verdict, run.verdict_changed_timestamp, horizon, ratio)
+    bounds = (nan, nan) if cost is None or cost.interval is None else cost.interval
+    return LiveVerdict(status.verdict, run.verdict_changed_timestamp, horizon, ratio, bounds)
 
 
 def _resident_bytes(pid: int | None) -> int:

@@ -47,8 +47,8 @@ def _names(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tup
     multiple=True,
     callback=_names,
     metavar="NAMES",
-    help="Metadata that it must have: params.NAME, tags.NAME, metrics.NAME or description, with commas"
-    " between. Default: gate.require of the configuration.",
+    help="What it must have: params.NAME, tags.NAME, metrics.NAME, description, and holdout for a hold-out,"
+    " with commas between. Default: gate.require of the configuration.",
 )
 @click.option(
     "--sends",

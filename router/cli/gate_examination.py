@@ -15,6 +15,7 @@ from typing import Any
 from router.app.backends import Backends
 from router.cli.ready_version import VersionHere, bring_here, load
 from router.core.gate import GateEvidence
+from router.core.gate_metadata import HOLDOUT, metadata_in
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.redaction import redact_uri
 from router.core.scores import OutputSpec
@@ -47,8 +48,9 @@ from router.serving.pool.request_queue import MAX_BATCH_BYTES
 from router.serving.ports import WorkerHandle
 from router.settings import ModelSettings, Settings
 
-METADATA, LOAD, ENVIRONMENT, HOLDOUT = "metadata", "load", "environment", "holdout"
+METADATA, LOAD, ENVIRONMENT = "metadata", "load", "environment"
 _PROGRESS_SECONDS = 10.0
+_NO_HOLDOUT = "a hold-out is required, and --data names none"
 _OF_THIS_MACHINE = (NoRoom, IndexUnreachable, DiskFull)
 """What keeps a version from READY and says nothing of it."""
 _BATCH = BatchLimits(MAX_BATCH_REQUESTS, MAX_BATCH_BYTES)
@@ -136,9 +138,10 @@ async def examine(
         raise GateRefused(
             f"{candidate} would be compared with itself: name another one by --version or --against"
         )
-    evidence = await backends.gate_source.gate_evidence(candidate, asked.require)
+    required = metadata_in(asked.require)
+    evidence = await backends.gate_source.gate_evidence(candidate, required)
     examination = _Examination(backends, settings, wanted, asked, versions, say)
-    findings = [metadata_finding(evidence, asked.require)]
+    findings = [metadata_finding(evidence, required)]
     say(f"{candidate} is compared with {production}")
     files = {arm: await examination.fetch(arm) for arm in Arm}
     both = {arm: signature_in(files[arm]) for arm in Arm}
@@ -147,6 +150,8 @@ async def examine(
     async with examination.loaded(findings) as workers:
         if workers is not None:
             findings += await examination.ask(workers, files, holdout)
+    if holdout is None and HOLDOUT in asked.require:
+        findings.append(found(HOLDOUT, Outcome.NOT_ENOUGH_DATA, _NO_HOLDOUT))
     return Examined(evidence, production, findings, examination.result, examination.rows)
 
 

@@ -19,6 +19,17 @@ _LEAST_SECONDS = 1.0
 """For a second question about the same model, however long the first one took."""
 SILENCE_SECONDS = 1.0
 """A registry that took this long to fail is not asked again in the same tick; one that refuses at once is."""
+JITTER = 0.2
+"""By which part of the configured time two polls may come closer, or lie further apart."""
+
+
+def until_next_poll(poll_seconds: float, drawn: float) -> float:
+    """Seconds from the start of a poll to that of the next: evenly up to 20 % more or less than configured.
+
+    Gateways that were started together would ask their registry together for ever. `drawn`: a random number
+    from 0 to 1, drawn anew for each poll.
+    """
+    return poll_seconds * (1 - JITTER + 2 * JITTER * drawn)
 
 
 class AliasWatch:

@@ -224,15 +224,16 @@ class CapControl:
         target = CapTarget(version.model, alias, version.number)
         self.cap([target], 0, by=PREFLIGHT, reason=why[:LONGEST_REASON], alert=PREFLIGHT)
 
-    def passed(self, version: VersionId, why: str) -> None:
+    def passed(self, version: VersionId, why: str, *, override: bool) -> None:
         """Implements `PassageRecords`."""
         target = passage_of(version)
-        self._note(target, self._known.passed(target, by=GATE, reason=why, at=self._wall()))
+        known = self._known.passed(target, by=GATE, reason=why, at=self._wall(), override=override)
+        self._note(target, known)
 
     def serves_no_more(self, version: VersionId) -> None:
         """Implements `PassageRecords`."""
         target = passage_of(version)
-        if self._in_force.has_passed(version):
+        if self._in_force.passage(version) is not None:
             known = self._known.capped(target, 0, by=GATE, reason="it serves no more", at=self._wall())
             self._note(target, known)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from router.control.alias_watch import SILENCE_SECONDS, AliasWatch
 from router.control.gate_keys import GateKeys
 from router.core.gate import GateJudgement, GateRules, judge, not_judged
+from router.core.gate_metadata import HOLDOUT, metadata_in
 from router.core.gate_record import Objection
 from router.core.ids import VersionId
 from router.core.redaction import redact_line
@@ -112,8 +113,10 @@ async def judged(
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         return not_judged(version, Objection.NO_KEY, f"gate.key_file can not be used: {why}")
-    evidence = await source.gate_evidence(version, gate.require, deadline_seconds=QUESTION_SECONDS)
-    return judge(evidence, GateRules(gate.max_age_hours * 3600 if ages else None, key), now)
+    required = metadata_in(gate.require)
+    evidence = await source.gate_evidence(version, required, deadline_seconds=QUESTION_SECONDS)
+    rules = GateRules(gate.max_age_hours * 3600 if ages else None, key, HOLDOUT in gate.require)
+    return judge(evidence, rules, now)
 
 
 def _not_read(version: VersionId, error: str) -> GateJudgement:

@@ -34,6 +34,8 @@ MOST_COUNTER = 2**53 - 1
 """Of a record. A target whose counter is there can be capped, and never be resumed."""
 PREFLIGHT = "pre-flight"
 """Who holds a version that failed it, and what stands for the alert in that record: it acts once, too."""
+OVERRIDE = "override"
+"""What stands for the alert in the record of a version that the gate let through by an override."""
 _LONGEST_NAME = 256
 _LATEST = 253_402_300_799.0  # the last second of the year 9999
 _BREAKER = "breaker of "
@@ -95,6 +97,11 @@ class CapRecord:
         return self.share == 0 and self.alert == PREFLIGHT
 
     @property
+    def overrides(self) -> bool:
+        """Of a version that was let through: whether without having passed the gate."""
+        return self.share is None and self.alert == OVERRIDE
+
+    @property
     def precedence(self) -> tuple[int, int, float, str, str, str]:
         """Of two records of one target the one stands whose precedence is higher."""
         share = BUCKETS + 1 if self.share is None else self.share
@@ -141,12 +148,14 @@ class Caps:
         """Versions of `model` that have passed the gate and, as far as is known, serve."""
         return (t for t, r in self.records.items() if t.model == model and t.passage and r.share is None)
 
-    def passed(self, target: CapTarget, *, by: str, reason: str, at: float) -> "Caps":
-        """With what says that `target` has passed the gate; the same object where it did."""
-        former = self.records.get(target)
-        if former is not None and (former.share is None or former.counter >= MOST_COUNTER):
+    def passed(self, target: CapTarget, *, by: str, reason: str, at: float, override: bool = False) -> "Caps":
+        """With what says that `target` has passed the gate, or by `override` goes without; the same object
+        where that is known."""
+        former, alert = self.records.get(target), OVERRIDE if override else ""
+        known = former is not None and former.share is None and former.alert == alert
+        if former is not None and (known or former.counter >= MOST_COUNTER):
             return self
-        return self._with(target, CapRecord(_after(former), None, by, reason, at))
+        return self._with(target, CapRecord(_after(former), None, by, reason, at, alert))
 
     def capped(
         self, target: CapTarget, share: int, *, by: str, reason: str, at: float, alert: str = ""

@@ -39,6 +39,8 @@ class GateRules:
     """None: a record does not age."""
     key: bytes | None = field(default=None, repr=False)
     """What signs; None: no signature is looked at."""
+    holdout: bool = False
+    """Whether only an examination on a hold-out counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ def judge(evidence: GateEvidence, rules: GateRules, now: float) -> GateJudgement
         now=now,
         max_age_seconds=rules.max_age_seconds,
         key=rules.key,
+        holdout=rules.holdout,
         missing=evidence.missing,
     )
     if not objections:

@@ -1,4 +1,5 @@
-"""What a version must have beside its files, so that one can ask later where it comes from. Pure."""
+"""What a version must have beside its files, so that one can ask later where it comes from and by what it
+was judged. Pure."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -6,17 +7,24 @@ from dataclasses import dataclass, field
 from math import isnan
 
 DESCRIPTION = "description"
+HOLDOUT = "holdout"
+"""Among what is required: a record of an examination on a hold-out. The only one that is no metadata."""
 KINDS = ("params", "tags", "metrics")
 _NAME = re.compile(rf"(?:{'|'.join(KINDS)})\.(?P<key>.+)")
 
 
 def check_required(name: str) -> str:
-    """`name` where it names metadata: `params.KEY`, `tags.KEY`, `metrics.KEY` or `description`. Raises
-    ValueError with a sentence."""
-    if name != DESCRIPTION and (not _NAME.fullmatch(name) or not name.isprintable()):
+    """`name` where it may be required: `params.KEY`, `tags.KEY`, `metrics.KEY`, `description` or `holdout`.
+    Raises ValueError with a sentence."""
+    if name not in (DESCRIPTION, HOLDOUT) and (not _NAME.fullmatch(name) or not name.isprintable()):
         kinds = ", ".join(f"{kind}.NAME" for kind in KINDS)
-        raise ValueError(f"must be {kinds} or {DESCRIPTION}")
+        raise ValueError(f"must be {kinds}, {DESCRIPTION} or {HOLDOUT}")
     return name
+
+
+def metadata_in(required: Iterable[str]) -> tuple[str, ...]:
+    """Of what is required, what a registry or a tracking server has to know."""
+    return tuple(name for name in required if name != HOLDOUT)
 
 
 @dataclass(frozen=True, slots=True)

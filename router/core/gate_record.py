@@ -102,6 +102,7 @@ class Objection(StrEnum):
     NOT_PASSED = "not_passed"
     TOO_OLD = "too_old"
     AHEAD = "ahead"
+    NO_HOLDOUT = "no_holdout"
     METADATA = "metadata"
     NOT_READ = "not_read"
     """The registry did not say what it has of the version."""
@@ -211,12 +212,14 @@ def objections_to_gate(
     now: float,
     max_age_seconds: float | None,
     key: bytes | None = None,
+    holdout: bool = False,
     missing: Collection[str] = (),
 ) -> Objections:
     """Why GATE_TAG's value `tag` does not let `of` through: all of it at once, the gravest first.
 
     `max_age_seconds` None: it does not age. With a `key` it must be signed by it, without one no signature is
-    looked at. `missing`: required metadata that the registry does not have of `of`.
+    looked at. `holdout`: only an examination on a hold-out counts. `missing`: required metadata that the
+    registry does not have of `of`.
     """
     found: dict[Objection, str] = {}
     if tag is None:
@@ -235,6 +238,8 @@ def objections_to_gate(
             if max_age_seconds is not None and now - record.at > max_age_seconds:
                 hours = f"{(now - record.at) / 3600:,.1f} h old, of {max_age_seconds / 3600:,g} h at most"
                 found[Objection.TOO_OLD] = f"its tag {GATE_TAG} is {hours}"
+            if holdout and record.data is None:
+                found[Objection.NO_HOLDOUT] = "the gate had no hold-out of it"
     if missing:
         found[Objection.METADATA] = f"the registry has no {', no '.join(missing)} of it"
     return found

@@ -3,6 +3,7 @@
 import socket
 from collections import deque
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from router.protocol.frames import Frame, FrameDecoder, encode_frame
@@ -32,13 +33,18 @@ class Channel:
 
     def send(self, header: Mapping[str, Any], bodies: Sequence[bytes] = ()) -> None:
         """Write one frame whole. Raises ConnectionError when the other side is gone."""
-        buffers = [memoryview(part) for part in encode_frame(header, bodies) if part]
-        while buffers:
-            sent = self._sock.sendmsg(buffers[:_BUFFERS])
+        parts = encode_frame(header, bodies)
+        sent = self._sock.sendmsg(parts[:_BUFFERS])
+        if sent == sum(map(len, parts)):
+            return
+        buffers = deque(memoryview(part) for part in parts)
+        while True:
             while buffers and sent >= len(buffers[0]):
-                sent -= len(buffers.pop(0))
-            if sent:
-                buffers[0] = buffers[0][sent:]
+                sent -= len(buffers.popleft())
+            if not buffers:
+                return
+            buffers[0] = buffers[0][sent:]
+            sent = self._sock.sendmsg([*islice(buffers, _BUFFERS)])
 
     def _next(self, flags: int) -> Frame | None:
         while not self._whole:

@@ -78,9 +78,10 @@ class FrameDecoder:
         except orjson.JSONDecodeError as error:
             raise TornFrame("a header that is not JSON") from error
         bodies = []
-        for size in _take_sizes(header, body_size):
-            bodies.append(bytes(memoryview(self._buffer)[start : start + size]))
-            start += size
+        with memoryview(self._buffer) as view:
+            for size in _take_sizes(header, body_size):
+                bodies.append(view[start : start + size].tobytes())
+                start += size
         del self._buffer[:start]
         return Frame(header, tuple(bodies))
 

@@ -511,16 +511,24 @@ def hung_up_header(sequence: int, place: int) -> dict[str, Any]:
 def queries_of(frame: Frame) -> list[Query]:
     """The requests in a `predict` frame."""
     sent = convert(frame.header, _Predict)
-    wanted = [TraitsWanted.NEVER] * len(sent.protocols) if sent.traits is None else sent.traits
-    parts = zip(frame.bodies, sent.content_types, sent.max_rows, sent.protocols, wanted, strict=True)
-    return list(starmap(Query, parts))
+    columns: list[Sequence[Any]] = [frame.bodies, sent.content_types, sent.max_rows, sent.protocols]
+    if sent.traits is not None:
+        columns.append(sent.traits)
+    return list(starmap(Query, zip(*columns, strict=True)))
+
+
+def wants_traits(frame: Frame) -> bool:
+    """Whether the traits of some requests in a `predict` frame are wanted."""
+    return frame.header.get("traits") is not None
 
 
 def answers_frame(batch: Batch) -> tuple[dict[str, Any], list[bytes]]:
     """Header and bodies of an `answers` frame. All answers of a batch took the same time, its predict's."""
     answers = batch.answers
+    first, number = answers[0], len(answers)
     bin_indexes = [answer.bin_index for answer in answers]
     keep_status = [answer.keeps_status for answer in answers]
+    traits = [answer.traits for answer in answers]
     header = {
         "op": ANSWERS,
         "seq": batch.sequence,
@@ -531,18 +539,18 @@ def answers_frame(batch: Batch) -> tuple[dict[str, Any], list[bytes]]:
         "rows": [answer.rows for answer in answers],
         "answer_rows": [answer.answer_rows for answer in answers],
         "nan_only": [answer.nan_only for answer in answers],
-        "predict_seconds": answers[0].predict_seconds,
-        "processor_seconds": answers[0].processor_seconds,
+        "predict_seconds": first.predict_seconds,
+        "processor_seconds": first.processor_seconds,
         "worker_seconds": batch.worker_seconds,
-        "keep_status": keep_status if any(keep_status) else None,
-        "bin_indexes": None if all(index is None for index in bin_indexes) else bin_indexes,
+        "keep_status": keep_status if True in keep_status else None,
+        "bin_indexes": None if bin_indexes.count(None) == number else bin_indexes,
         # orjson writes a dataclass itself
-        "scores": next((answer.scores for answer in answers if answer.scores), ()),
+        "scores": first.scores or next((answer.scores for answer in answers if answer.scores), ()),
     }
-    if any(answer.traits is not None for answer in answers):
-        header["traits"] = [answer.traits for answer in answers]
-    if answers[0].predict_rows is not None:
-        header["predict_rows"] = answers[0].predict_rows
+    if traits.count(None) < number:
+        header["traits"] = traits
+    if first.predict_rows is not None:
+        header["predict_rows"] = first.predict_rows
     return header, [answer.body for answer in answers]
 
 

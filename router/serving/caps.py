@@ -19,8 +19,8 @@ class BreakerRecords(Protocol):
 class PassageRecords(Protocol):
     """Keeps which versions have passed the gate, beyond this process and for other gateways."""
 
-    def passed(self, version: VersionId, why: str) -> None:
-        """It has; without effect where that is recorded."""
+    def passed(self, version: VersionId, why: str, *, override: bool) -> None:
+        """It has, or an `override` lets it through; without effect where that is recorded."""
 
     def serves_no_more(self, version: VersionId) -> None:
         """It is to pass anew when it comes back; without effect where nothing says that it passed."""
@@ -81,7 +81,7 @@ class CapsInForce:
         record = self.caps.records.get(CapTarget(version.model, alias, version.number))
         return record is not None and record.alert == PREFLIGHT and record.share is None
 
-    def has_passed(self, version: VersionId) -> bool:
-        """Whether `version` has passed the gate by a record, and has served since."""
+    def passage(self, version: VersionId) -> CapRecord | None:
+        """What says that the gate let `version` through, and that it has served since; None: nothing does."""
         record = self.caps.records.get(passage_of(version))
-        return record is not None and record.share is None
+        return record if record is not None and record.share is None else None

@@ -16,7 +16,7 @@ from router.settings.gate import GateSettings
 NOT_JUDGED = "what the registry says of it was not read yet"
 _PASSES = ("passed", "overridden")
 _NOT_KNOWN = frozenset({Objection.NOT_READ, Objection.NO_KEY})
-_EXCUSED = _NOT_KNOWN | {Objection.TOO_OLD, Objection.AHEAD, Objection.METADATA}
+_EXCUSED = _NOT_KNOWN | {Objection.TOO_OLD, Objection.AHEAD, Objection.NO_HOLDOUT, Objection.METADATA}
 """What does not speak against a version that is recorded to have passed, where it is all that is found of one
 of its two tags: time, another rule, and what is not known. Tags that are gone, or are not its own, do:
 another version may have come under its number."""
@@ -136,9 +136,8 @@ class GateHolds:
             return None
         judged = self._judged.get(version)
         if version in self._passed:
-            by = self._passed[version]
             return {
-                "state": "overridden" if by is not None and by.override is not None else "passed",
+                "state": "overridden" if self._is_overridden(version) else "passed",
                 "why": redact(self._by_what(version)),
                 "objections": [],
             }
@@ -200,17 +199,28 @@ class GateHolds:
         if judged is not None and judged.passes:
             self._passed[version] = judged
             if self._caps.passages is not None:
-                self._caps.passages.passed(version, judged.by_what()[:_LONGEST_WORD])
-        elif self._caps.has_passed(version) and self._is_excused(version):
+                why, override = judged.by_what()[:_LONGEST_WORD], judged.override is not None
+                self._caps.passages.passed(version, why, override=override)
+        elif self._caps.passage(version) is not None and self._is_excused(version):
             self._passed[version] = None
+
+    def _is_overridden(self, version: VersionId) -> bool:
+        """Whether what let it through was an override, which may have ended since."""
+        by = self._passed[version]
+        if by is not None:
+            return by.override is not None
+        record = self._caps.passage(version)
+        return record is not None and record.overrides
 
     def _by_what(self, version: VersionId) -> str:
         by, production = self._passed[version], self._model.bound.get(PRODUCTION)
         if by is not None:
             return by.by_what(production.number if production is not None else None)
-        judged = self._judged.get(version)
+        judged, record = self._judged.get(version), self._caps.passage(version)
         since = f", and would not now: {judged.why_not}" if judged is not None else ""
-        return f"it was let through before{since}"
+        # Who let it through, until when and why, stays to be seen; what it passed by is in the registry.
+        before = record.reason if record is not None and record.overrides else "it was let through before"
+        return f"{before}{since}"
 
     def _report(self, alias: Alias, version: VersionId) -> None:
         """Say once that it passed, or what speaks against it; of what is neither held nor production nothing,
@@ -235,14 +245,13 @@ class GateHolds:
                 GateNotPassed(self._name, alias, version, now, judged.why_not, held=alias != PRODUCTION)
             )
             return
-        by = self._passed[version]
         self._recorder.record(
             GatePassed(
                 self._name,
                 alias,
                 version,
                 self._by_what(version),
-                override=by is not None and by.override is not None,
+                override=self._is_overridden(version),
                 after_all=before is not None,
             )
         )

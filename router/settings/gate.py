@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from router.core.gate_metadata import DESCRIPTION, KINDS, check_required
+from router.core.gate_metadata import DESCRIPTION, HOLDOUT, KINDS, check_required
 from router.core.ids import PRODUCTION, Alias
 from router.settings.fields import STRICT, Text, as_float, each_once
 
@@ -13,7 +13,7 @@ Hours = Annotated[float, Field(allow_inf_nan=False, gt=0, le=87_600), as_float]
 Required = Annotated[
     Text,
     AfterValidator(check_required),
-    Field(json_schema_extra={"pattern": rf"^({DESCRIPTION}|({'|'.join(KINDS)})\..+)$"}),
+    Field(json_schema_extra={"pattern": rf"^({DESCRIPTION}|{HOLDOUT}|({'|'.join(KINDS)})\..+)$"}),
 ]
 
 
@@ -31,7 +31,7 @@ class GateSettings(BaseModel):
     """How old a record may be when a canary is let through by it. Of production it may have any age."""
     require: Annotated[list[Required], Field(max_length=50), AfterValidator(each_once)] = Field(default=[])
     """What has to be known of a version besides: params.NAME, tags.NAME or metrics.NAME of it, of its run or
-    of its LoggedModel, or description."""
+    of its LoggedModel, or description; with holdout, that it passed on a hold-out."""
     key_file: Text | None = None
     """File with the key by which records have to be signed, 16 to 4096 bytes. Unset: signatures are not
     looked at, and whoever may write the registry's tags may write a record."""

@@ -147,7 +147,7 @@ class RegistrySettings(BaseModel):
     password_file: Annotated[Text | None, COLD] = None
     """File with the password, read at each request."""
     poll_seconds: Annotated[Seconds, HOT] = 5.0
-    """Between two reads of the aliases of one registered model."""
+    """Between two reads of the aliases of one registered model; each time up to 20 % less or more."""
     download_timeout_seconds: Annotated[Seconds, HOT] = 600.0
     """To bring one version's files into the cache, and as long again to load it."""
     parallel_loads: Annotated[

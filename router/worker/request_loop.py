@@ -28,6 +28,7 @@ from router.protocol.messages import (
     batching_of,
     queries_of,
     repeats_header,
+    wants_traits,
 )
 from router.worker.batching_trial import BatchingTrial, TrialSample, deep_copy, efforts
 from router.worker.predict_threads import PredictThreads, use_threads
@@ -132,13 +133,13 @@ class RequestLoop:
             if self._cpu is not None:
                 self._cpu.limit(most_threads_of(frame.header))
         else:
-            self._answer_frame(frame.header["seq"], queries_of(frame))
+            self._answer_frame(frame.header["seq"], queries_of(frame), wants_traits=wants_traits(frame))
         self._report_cpu_threads()
         return True
 
-    def _answer_frame(self, sequence: int, queries: Sequence[Query]) -> None:
+    def _answer_frame(self, sequence: int, queries: Sequence[Query], *, wants_traits: bool) -> None:
         if self._batching.merges:
-            self._answer_together(sequence, queries)
+            self._answer_together(sequence, queries, Allowance() if wants_traits else None)
         elif self._threads == 1:
             for place, query in enumerate(queries):
                 self._here.add((sequence, place))
@@ -146,21 +147,21 @@ class RequestLoop:
         else:
             self._share_out(sequence, queries)
 
-    def _answer_together(self, sequence: int, queries: Sequence[Query]) -> None:
-        traits, allowance = self._scorer.traits, Allowance()
+    def _answer_together(self, sequence: int, queries: Sequence[Query], allowance: Allowance | None) -> None:
+        """`allowance`: None where no traits are wanted."""
         if not self._cost.compares(queries):
             for places, answers in self._scorer.together(queries, self._check):
                 self._announce_repeats()
-                self._send(sequence, places, traits.complete(queries, places, answers, allowance))
+                self._send_completed(sequence, queries, places, answers, allowance)
             return
         shared: list[Sequence[Answer]] = []
         with efforts() as took:
             lone = self._scorer.answer(queries[0])
-            self._send(sequence, (0,), traits.complete(queries, (0,), (lone,), allowance))
+            self._send_completed(sequence, queries, (0,), (lone,), allowance)
             for their_places, answers in self._scorer.together(queries[1:], self._check):
                 self._announce_repeats()
                 places = [place + 1 for place in their_places]
-                self._send(sequence, places, traits.complete(queries, places, answers, allowance))
+                self._send_completed(sequence, queries, places, answers, allowance)
                 shared.append(answers)
         if len(shared) == 1 and (decision := self._cost.add((lone,), shared[0], took[0].busy)):
             self._take_back(decision)
@@ -305,27 +306,39 @@ class RequestLoop:
 
     def _send_one(self, task: _Task, answer: Answer) -> None:
         sequence, place, query = task
-        completed = self._scorer.traits.complete((query,), (0,), (answer,), Allowance())
-        self._send(sequence, (place,), completed)
+        if query.traits:
+            [answer] = self._scorer.traits.complete((query,), (0,), (answer,), Allowance())
+        self._send(sequence, (place,), (answer,))
+
+    def _send_completed(
+        self,
+        sequence: int,
+        queries: Sequence[Query],
+        places: Sequence[int],
+        answers: Sequence[Answer],
+        allowance: Allowance | None,
+    ) -> None:
+        """The answers to the queries at these places, with the traits that are wanted of them."""
+        if allowance is not None:
+            answers = self._scorer.traits.complete(queries, places, answers, allowance)
+        self._send(sequence, places, answers)
 
     def _send(self, sequence: int, places: Sequence[int], answers: Sequence[Answer]) -> None:
         # One answer always fits into a frame; those of a batch need not.
-        whole = sum(len(answer.body) for answer in answers) <= MAX_ANSWER_BYTES
-        if not whole:
-            answers = _counted_once(answers)
-        for start, end in [(0, len(answers))] if whole else [(i, i + 1) for i in range(len(answers))]:
-            with self._sending:
-                # Where predicts run one by one, the clock was read a moment ago; it costs a microsecond.
-                alone = self._scorer.processor_clock is process_time
-                before, now = self._worked, self._scorer.worked if alone else process_time()
-                self._worked = max(before, now)  # the last predict was by another clock, or there was none
-                batch = Batch(
-                    sequence,
-                    tuple(places[start:end]),
-                    tuple(answers[start:end]),
-                    self._worked - before,
-                )
-                self._channel.send(*answers_frame(batch))
+        if len(answers) == 1 or sum(len(answer.body) for answer in answers) <= MAX_ANSWER_BYTES:
+            self._send_batch(sequence, tuple(places), tuple(answers))
+            return
+        for place, answer in zip(places, _counted_once(answers), strict=True):
+            self._send_batch(sequence, (place,), (answer,))
+
+    def _send_batch(self, sequence: int, places: tuple[int, ...], answers: tuple[Answer, ...]) -> None:
+        with self._sending:
+            # Where predicts run one by one, the clock was read a moment ago; it costs a microsecond.
+            alone = self._scorer.processor_clock is process_time
+            before, now = self._worked, self._scorer.worked if alone else process_time()
+            self._worked = max(before, now)  # the last predict was by another clock, or there was none
+            batch = Batch(sequence, places, answers, self._worked - before)
+            self._channel.send(*answers_frame(batch))
 
 
 def _counted_once(answers: Sequence[Answer]) -> list[Answer]:

@@ -452,6 +452,8 @@ def test_gauges_of_the_instant_are_asked_for_at_every_scrape(recorder: Prometheu
     assert now["worker_peak_memory_bytes{model=m,version=8}"] == 40_000_000
     assert now["worker_cpu_seconds_total{model=m,phase=predict,version=8}"] == 1.5
     assert now["cost_ratio{alias=canary,model=m}"] == 1.02
+    assert now["cost_ratio_bound{alias=canary,bound=low,model=m}"] == 0.97
+    assert now["cost_ratio_bound{alias=canary,bound=high,model=m}"] == 1.07
     assert now["versions_draining{model=m,version=7}"] == 0
     assert now["versions_draining{model=m,version=8}"] == 1
     assert now["event_loop_lag_seconds"] == 0.001
@@ -463,7 +465,11 @@ def test_gauges_of_the_instant_are_asked_for_at_every_scrape(recorder: Prometheu
 def test_a_verdict_has_its_moment_and_its_horizon_while_two_versions_are_compared(
     recorder: PrometheusRecorder,
 ) -> None:
-    compared = {("m", CANARY): LiveVerdict("fail", changed_at=5.0, judged_until=65.0)}
+    compared = {
+        ("m", CANARY): LiveVerdict(
+            "fail", changed_at=5.0, judged_until=65.0, cost_ratio=2.0, cost_bounds=(1.5, 2.5)
+        )
+    }
     recorder.watch(lambda: Live(verdicts=compared, members={"counted": 3, "waiting": 1}))
     now = samples(recorder)
     said = {name: now[f"verdict{{alias=canary,model=m,verdict={name}}}"] for name in VERDICTS}
@@ -474,7 +480,7 @@ def test_a_verdict_has_its_moment_and_its_horizon_while_two_versions_are_compare
 
     compared["m", CANARY] = LiveVerdict("not_enough_data")
     now = samples(recorder)
-    assert not [name for name in now if name.startswith(("verdict_changed", "evidence_horizon"))]
+    assert not [name for name in now if name.startswith(("verdict_changed", "evidence_horizon", "cost_"))]
     assert now["verdict{alias=canary,model=m,verdict=not_enough_data}"] == 1
 
 

@@ -94,6 +94,46 @@ async def test_where_the_operator_says_how_much_a_dearer_canary_fails_and_it_is_
     assert reported.why.startswith("The canary takes 2")
 
 
+async def test_a_canary_that_failed_by_its_cost_does_not_pass_in_the_same_comparison(
+    gateway: Gateway,
+) -> None:
+    """An interval that touches the limit now and then is no news, neither to a person nor to an alert."""
+    dear = {"cost": {"max_increase": 0.5}}
+    await gateway.serve({PRODUCTION: V1, CANARY: V2}, checks=dear)
+    predict_both(gateway, 2.0)
+    failed = gateway.check("cost")
+    assert failed["failed_interval"][0] > 1.5
+    for _ in range(20):
+        predict_both(gateway, 1.0)
+    await pass_all(gateway)
+
+    cost = gateway.check("cost")
+    assert cost["interval"][0] < 1.5
+    assert (cost["verdict"], cost["failed_interval"]) == ("fail", failed["failed_interval"])
+    assert gateway.entry["verdict"] == "fail"
+    took = "The canary took {:.3g} to {:.3g} times as much processor time".format(*failed["failed_interval"])
+    assert cost["why"].startswith(f"{took} as production when it failed, and 1.")
+    assert [event.verdict for event in gateway.facts.of(VerdictChanged)] == ["fail"], "and that is said once"
+
+    await gateway.serve({PRODUCTION: V1, CANARY: V3}, checks=dear)
+    gateway.look(20.0)
+    assert (gateway.check("cost")["verdict"], gateway.check("cost")["failed_interval"]) == (
+        "not_enough_data",
+        None,
+    )
+
+
+async def test_what_does_not_judge_goes_up_and_down_with_its_interval(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    predict_both(gateway, 2.0)
+    assert gateway.check("cost")["verdict"] == "fail"
+    for _ in range(20):
+        predict_both(gateway, 0.5)
+
+    assert gateway.check("cost")["verdict"] != "fail"
+    assert gateway.check("cost")["failed_interval"] is None
+
+
 async def test_where_cost_judges_nothing_passes_before_it_is_known(gateway: Gateway) -> None:
     await gateway.serve({PRODUCTION: V1, CANARY: V2}, checks={"cost": {"max_increase": 0.5}})
     await pass_all(gateway)

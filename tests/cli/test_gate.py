@@ -248,6 +248,22 @@ def test_without_data_the_instant_checks_decide(gate: Gate) -> None:
     assert "holdout" not in outcomes(report)
 
 
+def test_where_a_hold_out_is_required_there_is_not_enough_data_without_one(
+    gate: Gate, rows: Callable[..., str]
+) -> None:
+    gate.config.write_text(f"models: {{{MODEL}: {{gate: {{require: [holdout, description]}}}}}}\n")
+    done = gate("-o", "json", "--write-tags")
+
+    assert done.exit_code == 4
+    report = report_of(done)
+    assert outcomes(report)["metadata"] == "pass"
+    assert why(report, "holdout") == report["why"] == "a hold-out is required, and --data names none"
+    assert gate.world.required == ("description",), "the registry is not asked for a hold-out"
+    assert read_gate_record(gate.tag(2)).verdict is Verdict.NOT_ENOUGH_DATA
+    assert gate("--data", rows(), "--target", "y").exit_code == 0
+    assert gate("--require", "description").exit_code == 0, "who says what is required says all of it"
+
+
 # ---- tags
 
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from router.control import alias_watch
-from router.control.alias_watch import AliasWatch
+from router.control.alias_watch import AliasWatch, until_next_poll
 from router.control.history import BoundTimes
 from router.control.status import Status, TrafficCounts
 from router.core.events import AliasAspired, AliasBound, LastGoodRefused, Polled, ServingFromCache
@@ -20,6 +20,13 @@ from tests.serving.conftest import V1, V2, V3, settings
 from tests.support.fakes import Facts, FakeWorld
 from tests.support.status import status_of
 from tests.support.waiting import until
+
+
+def test_polls_lie_up_to_a_fifth_closer_or_further_apart_than_configured() -> None:
+    """Evenly, so that the mean is what is configured."""
+    assert until_next_poll(5.0, 0.0) == pytest.approx(4.0)
+    assert until_next_poll(5.0, 0.5) == pytest.approx(5.0)
+    assert until_next_poll(5.0, 1.0) == pytest.approx(6.0)
 
 
 @pytest.fixture

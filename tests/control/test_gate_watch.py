@@ -17,9 +17,10 @@ from router.core.gate_events import GateNotPassed, GatePassed
 from router.core.gate_record import GateRecord, Override, Registered, gate_tag, override_tag
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.routing import Reason, assign
+from router.core.utc import utc
 from router.core.verdict import Verdict
 from router.errors import RegistryUnavailable
-from router.serving.caps import CapsInForce
+from router.serving.caps import CapsInForce, passage_of
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
@@ -175,6 +176,7 @@ async def test_a_tag_that_is_there_before_lets_it_through_as_it_is_bound(gateway
         pytest.param({}, passed(V2, verdict=Verdict.FAIL), ["not_passed"], id="failed"),
         pytest.param({"max_age_hours": 0.5}, passed(V2), ["too_old"], id="too old"),
         pytest.param({"require": ["tags.approved_by"]}, passed(V2), ["metadata"], id="metadata"),
+        pytest.param({"require": ["holdout"]}, passed(V2), ["no_holdout"], id="no hold-out"),
         pytest.param({"key_file": "KEY"}, passed(V2), ["not_signed"], id="not signed"),
         pytest.param({"key_file": "SHORT"}, passed(V2), ["no_key"], id="no usable key"),
         pytest.param({"key_file": "/nonexistent/key"}, passed(V2), ["no_key"], id="no key"),
@@ -442,11 +444,73 @@ async def test_a_restart_excuses_what_only_time_took_from_the_tag_that_lets_thro
     await models.close(0.0)
 
 
-def another_gateway(gateway: Gateway) -> tuple[ModelSet, Facts, CapControl]:
+async def test_an_override_that_ended_is_still_shown_as_one_after_a_restart(gateway: Gateway) -> None:
+    """Nobody has looked at that version yet, however long ago somebody let it through."""
+    gateway.world.tags[V2] = None, let_through(V2)
+    await gateway.serve(production=V1, canary=V2)
+    await gateway.look()
+    models, facts, caps = another_gateway(gateway)
+    caps.restore(records_from_json(records_to_json(gateway.caps.known)))
+    late = Gateway(models, gateway.world, facts, caps, Clock(), now=NOW + 2 * HOUR)
+    gateway.world.tags_unreadable = True
+    await late.serve(production=V1, canary=V2)
+    assert late.state() == ("overridden", []), "before anything is read"
+    assert facts.of(GatePassed)[0].override
+    gateway.world.tags_unreadable = False
+    await late.look()
+
+    assert late.reason is Reason.HASH
+    assert late.state() == ("overridden", [])
+    [warning] = late.manager.gate_holds.warnings()
+    assert warning == (
+        f"canary v2 has not passed the gate: let through by anna until {utc(NOW + HOUR, 'seconds')}: "
+        "an emergency, and would not now: it has no tag canary_router.gate; "
+        f"its tag canary_router.override ended at {utc(NOW + HOUR, 'seconds')}"
+    )
+    assert late.manager.gate_holds.passes()[CANARY], "it has its share"
+
+    gateway.world.tags[V2] = passed(V2, at=NOW + HOUR), let_through(V2)
+    late.watch.look_again()
+    await late.look()
+    assert late.state() == ("overridden", []), "what serves is not asked about again"
+    models_after, facts_after, caps_after = another_gateway(gateway)
+    caps_after.restore(late.caps.known.records)
+    last = Gateway(models_after, gateway.world, facts_after, caps_after, Clock(), now=NOW + 3 * HOUR)
+    await last.serve(production=V1, canary=V2)
+    await last.look()
+    assert last.state() == ("passed", [])
+    assert last.manager.gate_holds.warnings() == []
+    assert not caps_after.known.records[passage_of(V2)].overrides
+    await models_after.close(0.0)
+    await models.close(0.0)
+
+
+async def test_a_hold_out_that_is_required_since_holds_nobody_who_was_let_through_before(
+    gateway: Gateway,
+) -> None:
+    gateway.world.tags[V2] = passed(V2), None
+    await gateway.serve(production=V1, canary=V2)
+    await gateway.look()
+    models, facts, caps = another_gateway(gateway, require=["holdout"])
+    caps.restore(gateway.caps.known.records)
+    late = Gateway(models, gateway.world, facts, caps, Clock())
+    await late.serve(production=V1, canary=V2)
+    await late.look()
+    assert late.state() == ("passed", [])
+
+    await late.serve(production=V1)
+    await late.look()
+    await late.serve(production=V1, canary=V2)
+    await late.look()
+    assert late.state() == ("held", ["no_holdout"]), "it came anew"
+    await models.close(0.0)
+
+
+def another_gateway(gateway: Gateway, **gate: object) -> tuple[ModelSet, Facts, CapControl]:
     facts, in_force = Facts(), CapsInForce()
     dependencies = replace(gateway.models._dependencies, recorder=facts, caps=in_force)
     models = ModelSet(dependencies)
-    models.apply({"sentiment": settings(split=HALF, gate={"canary": "required"})})
+    models.apply({"sentiment": settings(split=HALF, gate={"canary": "required", **gate})})
     return models, facts, CapControl(in_force, models, facts, lambda: NOW)
 
 

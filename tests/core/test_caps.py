@@ -204,6 +204,19 @@ def test_that_a_version_passed_the_gate_is_neither_a_cap_nor_a_breaker() -> None
         CapTarget("sentiment", CANARY, None, passage=True)
 
 
+def test_the_record_of_a_version_says_whether_an_override_let_it_through() -> None:
+    let_through = Caps().passed(PASSAGE, by="gate", reason="by anna", at=1.0, override=True)
+    passed = let_through.passed(PASSAGE, by="gate", reason="against v7", at=2.0)
+
+    assert let_through.records[PASSAGE].overrides
+    assert records_from_json(records_to_json(let_through)) == dict(let_through.records)
+    assert let_through.passed(PASSAGE, by="gate", reason="again", at=2.0, override=True) is let_through
+    assert not passed.records[PASSAGE].overrides
+    assert let_through.merged(passed.records) == passed, "what it passed by later stands"
+    gone = let_through.capped(PASSAGE, 0, by="gate", reason="it serves no more", at=3.0)
+    assert not gone.records[PASSAGE].overrides
+
+
 def test_what_passed_the_gate_is_forgotten_before_a_cap_and_after_what_serves_no_more() -> None:
     """Also where it is newer: who forgets a cap gives a bad canary its share."""
     left = {

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from router.core.gate import GateEvidence, GateRules, judge, not_judged
-from router.core.gate_metadata import Metadata, check_required
+from router.core.gate_metadata import Metadata, check_required, metadata_in
 from router.core.gate_record import Objection, gate_tag, override_tag
 from router.core.verdict import Verdict
 from tests.core.test_gate_record import FRAUD_V7, HOUR, KEY, LET_PASS, NOW, OTHER_KEY, PASSED
@@ -111,11 +111,36 @@ def test_metadata_has_to_be_there_and_not_empty(name: str, *, there: bool) -> No
     assert METADATA.missing([name]) == (() if there else (name,))
 
 
+def test_a_hold_out_is_required_as_metadata_is_and_is_none() -> None:
+    required = ["tags.git_commit", check_required("holdout"), "description"]
+
+    assert metadata_in(required) == ("tags.git_commit", "description")
+
+
+def test_where_a_hold_out_is_required_only_an_examination_with_one_counts() -> None:
+    rules, without = replace(RULES, holdout=True), gate_tag(replace(PASSED, data=None), KEY)
+
+    assert judge(EVIDENCE, rules, NOW).passes
+    assert judge(replace(EVIDENCE, gate_tag=without), RULES, NOW).passes
+    judgement = judge(replace(EVIDENCE, gate_tag=without), rules, NOW)
+    assert judgement.objections == {"no_holdout": "the gate had no hold-out of it"}
+
+
+def test_an_override_needs_no_hold_out() -> None:
+    evidence = replace(
+        EVIDENCE, gate_tag=gate_tag(replace(PASSED, data=None), KEY), override_tag=override_tag(LET_PASS, KEY)
+    )
+
+    assert judge(evidence, replace(RULES, holdout=True), NOW).override == LET_PASS
+
+
 def test_a_description_of_white_space_is_none() -> None:
     assert Metadata(description=" \n").missing(["description"]) == ("description",)
 
 
 @pytest.mark.parametrize("name", ["", "lr", "params", "params.", "param.lr", "tags.a\nb", "Description"])
 def test_what_names_no_metadata_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=r"must be params\.NAME, tags\.NAME, metrics\.NAME or description"):
+    with pytest.raises(
+        ValueError, match=r"must be params\.NAME, tags\.NAME, metrics\.NAME, description or holdout"
+    ):
         check_required(name)

@@ -207,7 +207,7 @@ def test_why_a_record_does_not_count_has_a_name_and_a_sentence(
 
 
 def test_all_that_speaks_against_a_record_is_said_at_once() -> None:
-    tag = gate_tag(replace(PASSED, verdict=Verdict.FAIL, at=0.0), OTHER_KEY)
+    tag = gate_tag(replace(PASSED, verdict=Verdict.FAIL, at=0.0, data=None), OTHER_KEY)
 
     objections = objections_to_gate(
         tag,
@@ -215,10 +215,18 @@ def test_all_that_speaks_against_a_record_is_said_at_once() -> None:
         now=NOW,
         max_age_seconds=HOUR,
         key=KEY,
+        holdout=True,
         missing=["params.training_data_hash", "description"],
     )
 
-    assert list(objections) == ["wrong_signature", "other_version", "not_passed", "too_old", "metadata"]
+    assert list(objections) == [
+        "wrong_signature",
+        "other_version",
+        "not_passed",
+        "too_old",
+        "no_holdout",
+        "metadata",
+    ]
     assert (
         objections[Objection.METADATA]
         == "the registry has no params.training_data_hash, no description of it"

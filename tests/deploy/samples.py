@@ -119,6 +119,15 @@ def capped(cap: str, configured: str) -> dict[str, str]:
     }
 
 
+def preflight(passed: str, share: str, instance: str = A) -> dict[str, str]:
+    """Whether a gateway's canary passed its pre-flight, and the share that it has there."""
+    of = f'{instance},model="m",alias="canary"'
+    return {
+        f"canary_router_preflight_passed{{{of}}}": passed,
+        f"canary_router_split_ratio{{{of}}}": share,
+    }
+
+
 def verdict(name: str, values: str) -> dict[str, str]:
     return {f'canary_router_verdict{{{A},model="m",alias="canary",verdict="{name}"}}': values}
 

@@ -16,12 +16,12 @@ from tests.deploy.samples import (
 ROOT = Path(__file__).parents[2]
 RUNBOOKS = ROOT / "docs" / "runbooks"
 SCRAPE_SECONDS = 15
-LISTED = """error rate, refused, against production, verdict fail, evidence stale, cap in force, rollback
-not ready, production ungated, notifications failing, state not durable, latency regression,
-score drift, K-S significant, invalid scores, canary receives no traffic, fallback in use, swap
-failed, alias pending, registry unreachable, replica version skew, replica environment skew,
-replica config skew, config reload failed, not ready, model not ready, down, loop lag, sample-
-ratio mismatch"""
+LISTED = """error rate, refused, against production, verdict fail, evidence stale, cap in force,
+rollback not ready, pre-flight failed, production ungated, notifications failing, state not
+durable, latency regression, score drift, K-S significant, invalid scores, canary receives no
+traffic, fallback in use, swap failed, alias pending, registry unreachable, replica version skew,
+replica environment skew, replica config skew, config reload failed, not ready, model not ready,
+down, loop lag, sample-ratio mismatch"""
 
 
 def test_promtool_accepts_the_rules() -> None:

@@ -31,6 +31,8 @@ from tests.support.waiting import wait_until
 
 KEY = b"by-which-the-gate-signs-0123456789"
 HOUR = 3600.0
+HOLDOUT = "c" * 64
+"""Digest of the rows on which it was judged."""
 IN_A_POLL_SECONDS = POLL_SECONDS + 1.5
 """A poll, a second between two looks at the gate, and the answers themselves."""
 
@@ -43,7 +45,7 @@ def version_of(registry: Registry, number: int, model: str = "sentiment") -> Reg
 
 def passed(registry: Registry, number: int, model: str = "sentiment", **changes: Any) -> GateRecord:
     of = version_of(registry, number, model)
-    return replace(GateRecord(of, Verdict.PASS, 1, time.time() - HOUR, "ci"), **changes)
+    return replace(GateRecord(of, Verdict.PASS, 1, time.time() - HOUR, "ci", HOLDOUT), **changes)
 
 
 def write(registry: Registry, number: int, tag: str, name: str = GATE_TAG, model: str = "sentiment") -> None:
@@ -69,7 +71,8 @@ def test_a_canary_gets_nobody_until_a_tag_of_its_own_says_that_it_passed(
 ) -> None:
     """Row 107. Each tag that does not count is refused by name, and no request fails for any of it."""
     (tmp_path / "key").write_bytes(KEY + b"\n")
-    asks = f"canary: required, production: report, max_age_hours: 24, key_file: {tmp_path}/key"
+    rules = f"max_age_hours: 24, require: [holdout], key_file: {tmp_path}/key"
+    asks = f"canary: required, production: report, {rules}"
     models = f"  sentiment: {{split: {{production: 50, canary: 50}}, gate: {{{asks}}}}}\n"
     gateway = start(models)
     gateway.wait_bound(2, "canary")
@@ -96,6 +99,10 @@ def test_a_canary_gets_nobody_until_a_tag_of_its_own_says_that_it_passed(
         held_by("other_version")
         write(registry, 2, gate_tag(passed(registry, 2), KEY[::-1]))
         held_by("wrong_signature")
+        write(registry, 2, gate_tag(passed(registry, 2, at=time.time() - 25 * HOUR), KEY))
+        held_by("too_old")
+        write(registry, 2, gate_tag(passed(registry, 2, data=None), KEY))
+        held_by("no_holdout")
         write(registry, 2, gate_tag(passed(registry, 2, at=time.time() - 25 * HOUR), KEY))
         held_by("too_old")
         gateway.lever("resume")

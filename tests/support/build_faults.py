@@ -1,4 +1,6 @@
-"""Makes the registry of the damage tests: `python build_faults.py DIRECTORY`.
+"""Makes the registry of the damage tests: `python build_faults.py DIRECTORY [SERVER]`.
+
+It is a file in the directory, or what a server at that address has.
 
 Registered model `sentiment`. Every version takes a column `text`:
 
@@ -106,11 +108,12 @@ class Leaky(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         return np.full(len(model_input), 0.5)
 
 
-def main(directory: Path) -> None:
-    client = log_versions(directory, (Production(), Canary(), Busy(), Production(load_seconds=1.5), Leaky()))
+def main(directory: Path, server: str | None = None) -> None:
+    models = (Production(), Canary(), Busy(), Production(load_seconds=1.5), Leaky())
+    client = log_versions(directory, models, server)
     client.set_registered_model_alias("sentiment", "production", "1")
     client.set_registered_model_alias("sentiment", "canary", "2")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve())
+    main(Path(sys.argv[1]).resolve(), *sys.argv[2:])

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 
-def run_script(script: Path, directory: Path) -> None:
-    """Have `script` make what it makes in `directory`, in a process of its own."""
+def run_script(script: Path, directory: Path, *more: str) -> None:
+    """Have `script` make what it makes in `directory`, in a process of its own; `more`: further arguments."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, str(script), str(directory)]
+    command = [sys.executable, str(script), str(directory), *more]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
 

@@ -8,14 +8,15 @@ import mlflow
 
 
 def log_versions(
-    directory: Path, models: Iterable[mlflow.pyfunc.PythonModel], **more: Any
+    directory: Path, models: Iterable[mlflow.pyfunc.PythonModel], server: str | None = None, **more: Any
 ) -> mlflow.MlflowClient:
     """`models` as versions 1, 2, … in a new SQLite registry in `directory`. No alias names any of them.
 
+    `server`: the address of the server whose registry is used instead.
     `more`: arguments of MLflow's `log_model`, the same for all.
     """
-    mlflow.set_tracking_uri(f"sqlite:///{directory / 'mlflow.db'}")
-    mlflow.create_experiment("versions", artifact_location=str(directory / "artifacts"))
+    mlflow.set_tracking_uri(server or f"sqlite:///{directory / 'mlflow.db'}")
+    mlflow.create_experiment("versions", artifact_location=None if server else str(directory / "artifacts"))
     mlflow.set_experiment("versions")
     for model in models:
         with mlflow.start_run():

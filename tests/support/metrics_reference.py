@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any
 
 from router.adapters.prometheus.catalog import (
+    BOUNDS,
     CODES,
     CUTS,
     DECISIONS,
@@ -98,6 +99,7 @@ _EXCEPTIONS = {
     "worker_peak_memory_bytes": f"{_WORKING}, from the first look on, within 30 s",
     "worker_cpu_seconds_total": _WORKING,
     "cost_ratio": "while two versions are compared",
+    "cost_ratio_bound": "while two versions are compared",
     "worker_restarts_total": f"{_OF_VERSION}, of whatever alias",
     "rollback_ready": "while a rollback would go back to the version",
     "config_info": "from the first configuration on",
@@ -124,6 +126,7 @@ LISTED: Mapping[tuple[str, str], Sequence[str]] = {
     ("state", "fleet_peers"): PEERS,
     ("state", "fleet_members"): MEMBERS,
     ("verdict", "verdict"): VERDICTS,
+    ("bound", "cost_ratio_bound"): BOUNDS,
     ("loop", "loop_failures_total"): LOOPS,
 }
 """Values by label and family, where they are on a list."""

@@ -65,12 +65,16 @@ def sqlite_registry(directory: Path) -> RealRegistry:
 
 
 class Server:
-    """`mlflow server` in `directory`, which hands out artifacts too; it may be killed, and started again."""
+    """`mlflow server` in `directory`, which hands out artifacts too; it may be killed, and started again.
 
-    def __init__(self, directory: Path, host: str = "127.0.0.1") -> None:
+    Its database is a SQLite file there, or what the address `store` names.
+    """
+
+    def __init__(self, directory: Path, host: str = "127.0.0.1", store: str | None = None) -> None:
         self.directory = directory
+        self.port = free_port()
         self._host = host
-        self._port = free_port()
+        self._store = store or f"sqlite:///{directory / 'mlflow.db'}"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -81,13 +85,13 @@ class Server:
     @property
     def uri(self) -> str:
         """The same after a restart."""
-        return f"http://{self._host}:{self._port}"
+        return f"http://{self._host}:{self.port}"
 
     def start(self, seconds: float) -> None:
         """Returns once it answers."""
         directory = self.directory
-        command = [sys.executable, "-m", "mlflow", "server", "--host", self._host, "--port", str(self._port)]
-        command += ["--backend-store-uri", f"sqlite:///{directory / 'mlflow.db'}"]
+        command = [sys.executable, "-m", "mlflow", "server", "--host", self._host, "--port", str(self.port)]
+        command += ["--backend-store-uri", self._store]
         command += ["--artifacts-destination", str(directory / "artifacts"), "--workers", "1"]
         with open(directory / "log", "ab") as log:
             self._process = subprocess.Popen(

@@ -272,7 +272,9 @@ def live_of(*numbers: int, draining: int | None = None, model: str = "m") -> Liv
     return Live(
         {(model, PRODUCTION): 3},
         versions,
-        verdicts={(model, CANARY): LiveVerdict("pass", 1.8e9, 1.8e9, cost_ratio=1.02)},
+        verdicts={
+            (model, CANARY): LiveVerdict("pass", 1.8e9, 1.8e9, cost_ratio=1.02, cost_bounds=(0.97, 1.07))
+        },
         gates={(model, CANARY): True},
         preflights={(model, CANARY): True},
         loop_lag_seconds=0.001,

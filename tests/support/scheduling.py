@@ -13,6 +13,7 @@ TOGETHER = ("tests/adapters/test_registry", "tests/demo/")
 """Files whose path begins alike are one group."""
 FIRST = (
     "tests/e2e/test_own_environment.py",  # most of it is a build that others go before
+    "tests/fleet/",
     "tests/deploy/test_live.py",
     "tests/demo/",
     "tests/adapters/test_registry",

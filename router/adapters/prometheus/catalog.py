@@ -96,6 +96,7 @@ LOOPS = (
 NOTIFICATIONS = tuple(map(str, NotificationResult))
 PEERS = ("reachable", "unreachable")
 VERDICTS = ("pass", "fail", "not_enough_data")
+BOUNDS = ("low", "high")
 MEMBERS = ("counted", "waiting", "left_out")
 SIGNS = ("positive", "negative")
 INVALID = ("nan", "inf", "non_numeric", "out_of_range")
@@ -192,6 +193,12 @@ class Catalog(Store):
             "cost_ratio",
             "Processor time of a predict over production's, at production's sizes; NaN until known.",
             *_ALIAS,
+        )
+        self.cost_ratio_bound = gauge(
+            "cost_ratio_bound",
+            "Ends of the 95 % interval of the cost ratio; NaN until known.",
+            *_ALIAS,
+            "bound",
         )
         self.evidence_horizon_at = gauge(
             "evidence_horizon_timestamp_seconds",

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from router.adapters.prometheus import store
 from router.adapters.prometheus.catalog import (
+    BOUNDS,
     CUTS,
     DECISIONS,
     ENDINGS,
@@ -91,6 +92,8 @@ class LiveVerdict:
     """Seconds since 1970 up to which answers are judged; None as above."""
     cost_ratio: float | None = None
     """Processor time of a predict over production's; None where nothing is compared, NaN while not known."""
+    cost_bounds: tuple[float, float] | None = None
+    """95 % of that, low and high; None and NaN as above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +279,7 @@ class PrometheusRecorder:
             catalog.verdict_changed_at,
             catalog.evidence_horizon_at,
             catalog.cost_ratio,
+            catalog.cost_ratio_bound,
         ):
             family.drop()
         self._forget_retired()
@@ -337,6 +341,8 @@ class PrometheusRecorder:
                 catalog.evidence_horizon_at.series(model, alias).value = shown.judged_until
             if shown.cost_ratio is not None:
                 catalog.cost_ratio.series(model, alias).value = shown.cost_ratio
+            for bound, value in zip(BOUNDS, shown.cost_bounds or (), strict=False):
+                catalog.cost_ratio_bound.series(model, alias, bound).value = value
 
     # Requests
 

@@ -1,7 +1,7 @@
 """Alerts on who gets what."""
 
 from tests.deploy.promtool import Case
-from tests.deploy.samples import FIRES, LITTLE, SILENT, A, capped, split, unasked
+from tests.deploy.samples import CANARY, FIRES, LITTLE, SILENT, A, B, capped, info, preflight, split, unasked
 
 CANARY_OF_M = 'model="m",alias="canary"'
 
@@ -30,6 +30,24 @@ CASES = [
         capped("0+0x40 stale", "0.05+0x90"),
         interval="1m",
         at="70m",
+    ),
+    # Reported and not held, on one of two gateways.
+    Case(
+        "CanaryRouterPreflightFailed",
+        FIRES,
+        {**info(CANARY), **preflight("0+0x60", "0.05+0x60"), **preflight("1+0x60", "0.05+0x60", B)},
+        at="30s",
+        not_yet="15s",
+        fires={"job": "gateways", "model": "m", "alias": "canary"},
+        summary="m@canary: what serves failed its pre-flight, and has users; v2 serves",
+    ),
+    Case("CanaryRouterPreflightFailed", SILENT, preflight("1+0x60", "0.05+0x60"), at="10m"),
+    # Held at the gateway where it failed, and not at another that does not know of it.
+    Case(
+        "CanaryRouterPreflightFailed",
+        LITTLE,
+        {**preflight("0+0x60", "0+0x60"), **preflight("1+0x60", "0.05+0x60", B)},
+        at="10m",
     ),
     # 100 per minute, of which 5 should have been the canary's.
     Case(

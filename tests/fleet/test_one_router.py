@@ -1,0 +1,124 @@
+"""Three gateways behind one Service are one router, whichever of them answers, moves, restarts or dies."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from http.client import HTTPConnection
+
+import requests
+
+from router.control.alias_watch import JITTER
+from tests.conftest import Figure
+from tests.fleet.cluster import POLL_SECONDS, Cluster
+from tests.support.load import BODY, Load
+from tests.support.waiting import wait_until
+
+KEYS = [f"user-{number}" for number in range(60)]
+UNDER_WAY = 9
+"""Requests that are half sent when a gateway is killed: some of them to it."""
+SOUND_CANARY = 3
+"""It does no damage, whatever it is asked."""
+
+
+def versions(cluster: Cluster, url: str, keys: Sequence[str] = KEYS) -> dict[str, str]:
+    """Which version answers each key at `url`."""
+    body = {"dataframe_split": {"columns": ["text"], "data": [["good"]]}}
+    with requests.Session() as session:
+        answers = {
+            key: session.post(f"{url}/invocations", json=body, headers={"X-Request-Key": key}, timeout=30)
+            for key in keys
+        }
+    assert {answer.status_code for answer in answers.values()} == {200}
+    return {key: answer.headers["X-Model-Version"] for key, answer in answers.items()}
+
+
+def test_three_gateways_behind_one_service_are_one_router(
+    cluster: Cluster, slack: float, figure: Figure
+) -> None:
+    """Row 120: one key, one version; a move is live on all; all restart, and one is killed, under load."""
+    cluster.start_all()
+    by_service = versions(cluster, cluster.url)
+    assert set(by_service.values()) == {"1", "2"}
+    for gateway in cluster.gateways.values():
+        assert versions(cluster, gateway.url) == by_service
+
+    with Load(cluster.url, clients=8, rate=60 / slack) as load:
+        moved = an_alias_moves(cluster, slack)
+        cluster.verb("abort", to=20)
+        held = cluster.everywhere(cluster.canary_at(20), 10 * slack)
+        for number in (0, 1, 2):
+            restarted(cluster, number)
+    assert load.failed == [], load.summary()
+    assert {one["status"] for one in cluster.envoy.requests("traffic")} == {200}
+
+    with Load(cluster.url, clients=8, rate=60 / slack) as after:
+        wait_until(lambda: len(after.seen) > 100, 30 * slack)
+        lost = one_is_killed(cluster, after, slack)
+    figure(
+        f"a move live on all after {moved:.1f} s, a cap after {held:.1f} s;"
+        f" rolling restart: {load.summary()};"
+        f" kill -9 of one: {lost} failed of {len(after.seen) + UNDER_WAY}, all given to it"
+    )
+
+
+def an_alias_moves(cluster: Cluster, slack: float) -> float:
+    """How long it took until all serve it: within a poll, the longest that there is, and a load."""
+    cluster.registry.move("canary", SOUND_CANARY)
+    began = time.monotonic()
+    cluster.everywhere(lambda one: one.bound("canary") == SOUND_CANARY, 30 * slack)
+    took = time.monotonic() - began
+    loads = [
+        sum(line["seconds"].values())
+        for gateway in cluster.gateways.values()
+        for line in gateway.loads()
+        if line["version"] == SOUND_CANARY
+    ]
+    assert took < POLL_SECONDS * (1 + JITTER) + max(loads) + 2 * slack
+    return took
+
+
+def restarted(cluster: Cluster, number: int) -> None:
+    """As a rollout does it: the next one only once this one gets requests again. What held, holds."""
+    assert cluster.gateways[number].stop() == 0
+    again = cluster.start(number)
+    cluster.wait_served(number)
+    again.wait_bound(SOUND_CANARY, "canary")
+    assert cluster.canary_at(20)(again), again.story()
+
+
+def half_sent(cluster: Cluster) -> HTTPConnection:
+    """A request through the Service whose second half nobody has yet."""
+    connection = HTTPConnection(cluster.url.removeprefix("http://"), timeout=60)
+    connection.putrequest("POST", "/invocations")
+    connection.putheader("Content-Type", "application/json")
+    connection.putheader("Content-Length", str(len(BODY)))
+    connection.endheaders(BODY[:-10])
+    return connection
+
+
+def finished(request: HTTPConnection) -> int:
+    """The status of its answer."""
+    with suppress(OSError):  # it was answered before
+        request.send(BODY[-10:])
+    status = request.getresponse().status
+    request.close()
+    return status
+
+
+def one_is_killed(cluster: Cluster, load: Load, slack: float) -> int:
+    """How many requests failed: those that had been given to it. The others serve on."""
+    killed = cluster.host(1).address
+    requests_under_way = [half_sent(cluster) for _ in range(UNDER_WAY)]
+    wait_until(lambda: sum(cluster.envoy.under_way().values()) >= UNDER_WAY, 30 * slack)
+    before = len(cluster.envoy.requests("traffic"))
+    cluster.gateways[1].process.kill()
+    cluster.wait_removed(1)
+    seen = len(load.seen)
+    wait_until(lambda: len(load.seen) > seen + 100, 30 * slack)
+    statuses = Counter(finished(one) for one in requests_under_way)
+    assert statuses.keys() == {200, 503}, statuses
+    failed = [one for one in cluster.envoy.requests("traffic")[before:] if one["status"] != 200]
+    assert {one["gateway"].partition(":")[0] for one in failed} == {killed}
+    assert len(failed) == statuses[503] + sum(one.status != 200 for one in load.seen)
+    return len(failed)
