@@ -7,7 +7,8 @@ MATRIX_VENVS := .venv-matrix
 # Python, numpy and pandas of each environment. numpy 1.26 has no wheel for Python 3.13.
 MATRIX ?= 3.11/1.26/2.2 3.12/1.26/2.2 3.11/2/3 3.12/2/3 3.13/2/3
 NEWEST := .venv-newest
-.PHONY: help demo demo-environments test test-matrix test-newest lint format bench faults fleet clean
+MLSERVER := .venv-mlserver
+.PHONY: help demo demo-environments test test-matrix test-newest mlserver lint format bench faults fleet clean
 
 # The first interpreter that is new enough and can make a virtual environment.
 FIND_PYTHON = for candidate in $(if $(PYTHON),"$(PYTHON)",python3.13 python3.12 python3.11 python3); do \
@@ -28,6 +29,7 @@ help:
 	@echo "make test-matrix  what reads and writes requests, under the oldest and newest Python, numpy and pandas"
 	@echo "             (with each python3.X that is found; it says which were not)"
 	@echo "make test-newest  what imports MLflow, and the essential end to end, under the newest MLflow that the index has"
+	@echo "make mlserver  versions behind a real MLServer, in an environment of its own: 600 MB on disk, once"
 	@echo "make lint    formatting, ruff, mypy --strict, import contracts"
 	@echo "make bench   speed and memory beside mlflow models serve and others, in 45 minutes"
 	@echo "             (BENCH_ARGS=--quick make bench takes three; --only P1,P9 measures these)"
@@ -94,6 +96,13 @@ test-newest: $(VENV)/test.stamp
 	  $(patsubst %,tests/e2e/test_%.py,damage environment hot_swap inference) \
 	  $(patsubst %,tests/processes/test_%.py,loader_contract worker_tracking) tests/promotion tests/worker
 
+mlserver: $(VENV)/test.stamp
+	@[ -x $(MLSERVER)/bin/python ] || $(BIN)/python -m venv $(MLSERVER)
+	@$(BIN)/uv pip install --quiet --python $(MLSERVER)/bin/python 'mlserver>=1.7' 'mlserver-mlflow>=1.7' \
+	  "mlflow==$$($(BIN)/python -c 'from importlib.metadata import version; print(version("mlflow"))')"
+	@TEST_MLSERVER=$(CURDIR)/$(MLSERVER)/bin/mlserver $(BIN)/python -m pytest -n 0 -k mlserver \
+	  tests/e2e/test_wherever_versions_run.py $(PYTEST_ARGS)
+
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -118,5 +127,5 @@ fleet: $(VENV)/test.stamp
 	  $(BIN)/python -m pytest -m 'slow or not slow' tests/fleet $(PYTEST_ARGS)
 
 clean:
-	rm -rf $(VENV) $(MATRIX_VENVS) $(NEWEST) .demo .demo-environments .bench .faults .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) $(MATRIX_VENVS) $(NEWEST) $(MLSERVER) .demo .demo-environments .bench .faults .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 	find router tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -126,6 +126,11 @@ async def examine(
 ) -> Examined:
     """All checks, in their order; what can not be looked at any more is left out. Raises GateRefused,
     RegistryError, and what keeps production's version from READY."""
+    if wanted.where is not None:
+        raise GateRefused(
+            f"versions of {asked.model} run elsewhere, and have to be loaded to be compared: give a"
+            " configuration with `where: local`"
+        )
     numbers = {Arm.CANDIDATE: asked.version, Arm.PRODUCTION: asked.against}
     versions = await named_versions(backends, wanted, asked.model, numbers)
     candidate, production = versions[Arm.CANDIDATE], versions[Arm.PRODUCTION]

@@ -99,6 +99,7 @@ def _print(state: Mapping[str, Any], console: Console) -> None:
         *_preflights(state),
         *_cpu_threads(state),
         *_environments(state),
+        *_elsewhere(state),
         *_troubles(state),
     ]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -195,6 +196,16 @@ def _environments(state: Mapping[str, Any]) -> list[str]:
         for name, model in state["models"].items()
         for number, version in model["versions"].items()
         if version.get("environment") or _is_built(version)  # an older gateway has neither
+    ]
+
+
+def _elsewhere(state: Mapping[str, Any]) -> list[str]:
+    """Versions that serve behind addresses, and which of them their engines do not confirm."""
+    return [
+        f"{name} v{number}: at {where['address']}" + ("" if where["verified"] else ", unverified")
+        for name, model in state["models"].items()
+        for number, version in model["versions"].items()
+        if (where := version.get("where"))  # an older gateway has none
     ]
 
 

@@ -48,7 +48,7 @@ ROLES = {
     "agent": "router.agent.agent_main",
     "fetch": "router.agent.fetch_main",
     "environment": "router.environments.build_main",
-    "description": "router.worker.description_main",
+    "describe": "router.worker.description_main",
 }
 IMPORTS = {
     "worker": (

@@ -16,6 +16,7 @@ from router.core.gate import GateEvidence
 from router.core.gate_record import GateRecord, gate_tag
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.verdict import Verdict
+from router.core.version_address import AtAddress
 from router.errors import EnvironmentRefused, RegistryUnavailable
 from router.protocol.messages import LoadSpec, VersionInfo
 from tests.support.fakes import registered
@@ -30,6 +31,8 @@ class World:
         self.environments: Any = None
         self.cache, self.effects = cache, ""
         self.specs: list[LoadSpec] = []
+        self.at_address: AtAddress | None = None
+        self.addresses = SimpleNamespace(loader=lambda _where: self)
 
     async def poll(self, model: str, aliases: Mapping[str, str]) -> Mapping[str, VersionId]:
         return {PRODUCTION: VersionId(model, 1), CANARY: VersionId(model, 2)}
@@ -39,13 +42,13 @@ class World:
         return f"{self.cache}/{version.number}"
 
     async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> Any:
-        assert deadline_seconds == 33.0
+        assert deadline_seconds == (30.0 if self.at_address else 33.0)
         self.specs.append(spec)
         info = VersionInfo("", "sklearn", False, False, {"load": 0.1}, (), effects=self.effects)
 
         async def close() -> None: ...
 
-        return SimpleNamespace(info=info, close=close)
+        return SimpleNamespace(info=info, close=close, at_address=self.at_address)
 
     async def gate_evidence(
         self, version: VersionId, required: Sequence[str], *, deadline_seconds: float
@@ -203,3 +206,27 @@ def test_it_loads_a_version_with_every_setting_of_its_model(tmp_path: Path, open
         assert (spec.batches, spec.rtol, spec.threads, spec.nan_is_null) == (False, 0.001, 3, True)
         assert spec.scores is not None
         assert [(one.low, one.high, one.bins) for one in spec.scores] == [(0, 2, 10)]
+
+
+def test_of_a_version_elsewhere_it_says_where_and_what_does_not_apply(opens: Opens, tmp_path: Path) -> None:
+    path = tmp_path / "router.yaml"
+    path.write_text(
+        "registry: {download_timeout_seconds: 33}\n"
+        "models:\n"
+        "  m:\n"
+        "    split: {production: 100}\n"
+        "    workers: 2\n"
+        "    where: {http: 'http://m-v{version}.models'}\n"
+    )
+    world = World()
+    world.at_address = AtAddress("http://m-v1.models/v2/models/m/infer", "v2", verified=False)
+    opens(world)
+
+    done = CliRunner().invoke(root, ["check", "m", "-c", str(path)])
+
+    assert done.exit_code == 0, done.output
+    assert "     runs elsewhere: http://m-v1.models/v2/models/m/infer, asked by v2\n" in done.stdout
+    assert "     unverified: have GET /v2/models/NAME name the version under `versions`" in done.stdout
+    assert "     without effect there: workers\n" in done.stdout
+    assert "     not known of it: rows, scores, cost, memory" in done.stdout
+    assert "shares" not in done.stdout

@@ -43,7 +43,8 @@ def test_commands_in_a_pod_are_those_of_the_command_line() -> None:
         command.make_context(name, arguments, parent=click.Context(commands))
         names.add(name)
 
-    assert names == {"status", "compare", "plan", "split", "promote", "rollback", "abort", "resume", "off"}
+    expected = {"status", "compare", "plan", "split", "promote", "rollback", "abort", "resume", "off"}
+    assert names == expected | {"render", "check"}
 
 
 def labels_of_pods(found: list[Object]) -> dict[str, str]:

@@ -11,9 +11,10 @@ from tests.e2e.conftest import POLL_SECONDS
 from tests.support.adapters import MODEL, Adapter, adapter_of
 from tests.support.gateway import gateways
 from tests.support.load import Load
-from tests.support.registry import copied
+from tests.support.registry import built_registry_of, copied
 from tests.support.waiting import wait_until
 
+BUILD = Path(__file__).parents[1] / "support" / "build_wherever.py"
 KINDS = ["local", "mlflow models serve", "v2", "mlserver"]
 NUMBERS = (2, 5)
 """Versions that answer a tenth of their number."""
@@ -24,11 +25,10 @@ TALKER, SLEEPER = 11, 6
 @pytest.fixture(scope="module", params=KINDS)
 def adapter(
     request: pytest.FixtureRequest,
-    built_registry: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Adapter]:
     directory = tmp_path_factory.mktemp("wherever")
-    registry = copied(built_registry, directory)
+    registry = copied(built_registry_of(BUILD, tmp_path_factory), directory)
     adapter = adapter_of(request.param, registry, directory)
     try:
         adapter.serve(*NUMBERS, TALKER, SLEEPER)
@@ -177,3 +177,36 @@ def test_production_that_dies_answers_503_until_it_is_back(adapter: Adapter, sla
 
     adapter.serve(5)
     wait_until(lambda: adapter.ask(key).status_code == 200, 40 * slack)
+
+
+def test_a_version_elsewhere_takes_nothing_here_and_says_what_is_not_known(adapter: Adapter) -> None:
+    """No process, no weights; what describes it is in the cache, in a place of its own."""
+    if not adapter.elsewhere:
+        pytest.skip("of versions elsewhere")
+    bind(adapter, "production", 2)
+    found = state(adapter, 2)
+    files = {path.name for path in (adapter.directory / "cache").glob(f"{MODEL}/*/files/*")}
+
+    assert found["workers"] == []
+    assert files == {"MLmodel", "input_example.json", "serving_input_example.json"}
+    assert found["where"] == {
+        "address": f"http://127.0.0.2:{adapter.port}{adapter.path}",
+        "protocol": adapter.protocol,
+        "verified": adapter.protocol == "v2",
+        "without_effect": [],
+        "not_known": ["rows", "scores", "cost", "memory", "threads", "traits of failed requests"],
+    }
+    assert {process.name() for process in adapter.gateway.descendants()} <= {
+        *("router-template", "router-agent", "router-fetch", "router-describe")
+    }
+
+
+def test_a_request_in_the_other_protocol_is_answered_415(adapter: Adapter) -> None:
+    if not adapter.elsewhere:
+        pytest.skip("a worker speaks both")
+    other = "/invocations" if adapter.protocol == "v2" else f"/v2/models/{MODEL}/infer"
+
+    answer = adapter.gateway.session.post(adapter.gateway.url + other, json={"inputs": []})
+
+    assert answer.status_code == 415
+    assert "this model's versions speak" in answer.text

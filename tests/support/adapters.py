@@ -104,6 +104,10 @@ class ProcessPerVersion(Adapter):
         host = f"127.0.0.{version}"
         return [sys.executable, str(PEER), directory, MODEL, str(version), host, str(self.port)]
 
+    def variables(self) -> dict[str, str]:
+        """Of the environment that a server has besides."""
+        return {}
+
     def serve(self, *versions: int) -> None:
         for version in versions:
             uri = self.registry.client.get_model_version_download_uri(MODEL, str(version))
@@ -114,13 +118,19 @@ class ProcessPerVersion(Adapter):
                 stdout=log,
                 stderr=log,
                 cwd=self.directory,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, "PYTHONPATH": str(ROOT), **self.variables()},
                 start_new_session=True,
             )
             log.close()
         for version in versions:
             url = f"http://127.0.0.{version}:{self.port}{self.ready_path}"
-            wait_until(lambda url=url: _is_ready(url), 90 * slack(), lambda v=version: self.story(v))
+            running = self.running[version]
+            wait_until(
+                lambda url=url, running=running: _is_ready(url) or running.poll() is not None,
+                90 * slack(),
+                lambda version=version: self.story(version),
+            )
+            assert running.poll() is None, self.story(version)
 
     def story(self, version: int) -> str:
         """What the server said last."""
@@ -128,7 +138,8 @@ class ProcessPerVersion(Adapter):
 
     def kill(self, version: int) -> None:
         process = self.running.pop(version)
-        os.killpg(process.pid, 9)
+        if process.poll() is None:
+            os.killpg(process.pid, 9)
         process.wait()
 
     def close(self) -> None:
@@ -138,6 +149,14 @@ class ProcessPerVersion(Adapter):
 
 class MlflowServer(ProcessPerVersion):
     """`mlflow models serve`, as its users start it."""
+
+    def variables(self) -> dict[str, str]:
+        """It looks for uvicorn on PATH, which is perhaps not beside this Python."""
+        script = self.directory / "bin" / "uvicorn"
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(f'#!/bin/sh\nexec {sys.executable} -m uvicorn "$@"\n')
+        script.chmod(0o700)
+        return {"PATH": f"{script.parent}:{os.environ['PATH']}"}
 
     def command(self, directory: str, version: int) -> Sequence[str]:
         return [

@@ -57,8 +57,9 @@ class Connections:
                 most_bytes=self._most_bytes(),
             )
         finally:
-            self._under_way[client] -= 1
-            self._let_go(client)
+            if client in self._under_way:  # else all was closed meanwhile
+                self._under_way[client] -= 1
+                self._let_go(client)
 
     async def close(self) -> None:
         """End every connection now."""

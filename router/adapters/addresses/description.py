@@ -9,7 +9,7 @@ from router.processes.child import Launcher
 from router.protocol import messages
 from router.protocol.messages import LoadSpec, VersionInfo, WireRefused
 
-ROLE = "description"
+ROLE = "describe"
 _SECONDS = 30.0
 _GRACE_SECONDS = 1.0
 

@@ -177,7 +177,7 @@ class AddressWorker:
         tasks = [task for batch in self._under_way.values() for task in batch.values()]
         self._under_way = {}
         if self._watching is not asyncio.current_task():
-            self._watching.cancel()
+            tasks.append(self._watching)
         for task in tasks:
             task.cancel()
         self.exited.set_result(how)

@@ -72,7 +72,7 @@
 {{- $_ := set $cold "registry" (omit (default dict $written.registry) "poll_seconds" "download_timeout_seconds" "parallel_loads") -}}
 {{- $models := dict -}}
 {{- range $name, $model := $written.models -}}
-{{- $takes := pick (default dict $model) "aliases" "threads" "environment" "environment_variables" -}}
+{{- $takes := pick (default dict $model) "aliases" "threads" "environment" "environment_variables" "where" -}}
 {{- /* A further role of the split is a further alias, and aliases are cold. */ -}}
 {{- with omit (default dict (default dict $model).split) "production" "canary" | keys | sortAlpha -}}
 {{- $_ := set $takes "roles" . -}}

@@ -23,6 +23,9 @@
 {{- if eq (default "shared" $model.environment) "own" -}}
 {{- $version = add $version $memory.environmentMiB | int64 -}}
 {{- end -}}
+{{- if kindIs "map" $model.where -}}
+{{- $version = 0 | int64 -}}{{/* They run elsewhere. */}}
+{{- end -}}
 {{- $sum = mul $versions $version | add $sum | int64 -}}
 {{- $loading = max $loading $version | int64 -}}
 {{- end -}}
