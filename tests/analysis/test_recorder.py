@@ -689,7 +689,8 @@ async def test_the_document_has_these_names(gateway: Gateway) -> None:
         "pair_share",
     }
     assert set(cost) == {
-        *("check", "verdict", "judges", "why", "limit", "change", "ratio", "interval", "rows_per_predict"),
+        *("check", "verdict", "judges", "why", "limit", "change", "ratio", "interval"),
+        *("failed_interval", "rows_per_predict"),
         *("production", "canary"),
     }
     assert set(cost["canary"]) == {
