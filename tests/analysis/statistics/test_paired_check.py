@@ -187,6 +187,17 @@ def test_an_epoch_sees_what_begins_late() -> None:
     assert not check.cumulative.proven
 
 
+def test_crashes_of_production_say_nothing_while_the_canary_has_no_keys() -> None:
+    """Its workers have no user who could crash them, so they would lower what is proven for no reason."""
+    for share, moved in ((0.0, False), (0.05, True)):
+        run = shadowed(share)
+        for cell in range(3):
+            bucket = 60_000 + cell
+            run.observe(request(bucket, share=share, fault=True, blamed_batch=cell))
+            run.look((cell + 1) * CELL_SECONDS)
+        assert (run.report().faults.cumulative.ln_e != 0.0) == moved
+
+
 def test_the_budget_is_spent_once() -> None:
     shares = [PAIRED_BUDGET, SCORES_BUDGET, SHADOWED.budget_of(FAULTS), SHADOWED.budget_of(SLOW_ANSWERS)]
 

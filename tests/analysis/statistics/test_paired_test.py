@@ -11,6 +11,7 @@ from router.analysis.statistics.bucket_set import BucketSet
 from router.analysis.statistics.fault_test import WORSE, keys_to_prove
 from router.analysis.statistics.paired_test import PairedTest
 from router.core.split import BUCKETS
+from tests.analysis.statistics import golden_numbers as golden
 
 some = st.sets(st.integers(0, 30), max_size=6)
 cells = st.lists(st.tuples(some, some), max_size=8)
@@ -31,6 +32,16 @@ def test_so_many_buckets_in_a_row_prove_it_as_at_a_split_of_one_half() -> None:
     assert test.ln_e == pytest.approx(by_hand)
     assert test.ln_e >= math.log(800) > folded([({b}, set()) for b in range(10)]).ln_e
     assert keys_to_prove(0.5, math.log(800)) == 11
+
+
+def test_the_other_program_computes_the_same_numbers() -> None:
+    test, found = PairedTest(), list[tuple[float, float]]()
+    for canary, production in golden.PAIRS:
+        test.take(canary, production)
+        found.append((test.buckets.ln_e, test.cells.ln_e))
+
+    buckets, cells_ = map(list, zip(*found, strict=True))
+    assert [buckets, cells_] == [pytest.approx(told) for told in golden.ln_e_of_pairs(golden.PAIRS)]
 
 
 def test_many_buckets_of_one_cell_are_one_coin_of_the_second_sum() -> None:
