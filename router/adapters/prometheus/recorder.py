@@ -279,13 +279,9 @@ class PrometheusRecorder:
             catalog.rollback_ready,
             catalog.gate_passed,
             catalog.preflight_passed,
-            catalog.score_psi,
-            catalog.score_ks,
-            catalog.verdict,
-            catalog.verdict_changed_at,
-            catalog.evidence_horizon_at,
-            catalog.cost_ratio,
-            catalog.cost_ratio_bound,
+            *(catalog.score_psi, catalog.score_ks),
+            *(catalog.verdict, catalog.verdict_changed_at, catalog.evidence_horizon_at),
+            *(catalog.cost_ratio, catalog.cost_ratio_bound),
         ):
             family.drop()
         self._forget_retired()
