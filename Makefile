@@ -35,7 +35,7 @@ help:
 	@echo "             (BENCH_ARGS=--quick make bench takes three; --only P1,P9 measures these)"
 	@echo "make faults  the damage tests, with the figures they measured"
 	@echo "make fleet   three gateways behind a real Envoy, on PostgreSQL, each in a network namespace of its own: their"
-	@echo "             proof that they are one router, in ten minutes; takes root and iproute2"
+	@echo "             proof that they are one router, in a quarter of an hour; takes root and iproute2"
 	@echo "make clean   remove the virtual environment, the demos' registries and caches"
 
 $(BIN)/python:

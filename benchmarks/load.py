@@ -30,16 +30,18 @@ class Loader:
     """wrk or python."""
     core: int | None
 
-    def closed_loop(self, port: int, requests: Path, connections: int, seconds: int) -> Round:
+    def closed_loop(
+        self, port: int, requests: Path, connections: int, seconds: int, host: str = HOST
+    ) -> Round:
         """Every connection sends its next request when the last one is answered."""
         if self.client == "wrk":
             command = [
                 *("wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"),
-                *("-s", str(_WRK_SCRIPT), f"http://{HOST}:{port}/invocations", "--", str(requests)),
+                *("-s", str(_WRK_SCRIPT), f"http://{host}:{port}/invocations", "--", str(requests)),
             ]
         else:
             client = [sys.executable, "-m", "benchmarks.closed_client"]
-            command = [*client, HOST, str(port), str(requests), str(connections), str(seconds)]
+            command = [*client, host, str(port), str(requests), str(connections), str(seconds)]
         reported = output(command, self.core, seconds + _LATE_SECONDS)
         return Round(**json.loads(reported.splitlines()[-1]))
 

@@ -12,6 +12,8 @@ from msgspec import Struct
 
 from router.analysis.cost_check import CostCheck
 from router.analysis.criteria import FAULTS, Criteria, RateEvent
+from router.analysis.paired_check import PairedCheck
+from router.analysis.proof import Proof
 from router.analysis.statistics import fault_test, non_inferiority
 from router.analysis.statistics.counts import ArmTotals, EventGroups, GroupCounts, RecentTotals
 from router.analysis.statistics.drift import EQUAL_ENOUGH, LARGE_FROM, OutputShift, ScoreHistograms
@@ -54,20 +56,6 @@ class ArmRate:
     """Different buckets seen; at most as many as keys."""
     hit_keys: int
     """Different buckets with the event, in all of this run; a crash that hit many keys is one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """One of the two processes that can say FAIL."""
-
-    ln_e: float
-    level: float
-    """ln(1/α) that `ln_e` must reach."""
-    proven: bool
-    """By keys, and where it is about latency by blocks of time, too."""
-    large: bool
-    """Whether the rise is at least `limit`, since the process began (in this step) or in the last five
-    minutes, with requests and hit keys enough to say so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +178,7 @@ class SplitCheck:
     """How much of all buckets these two own; below 1 where another alias owns some."""
 
 
-Check = RateCheck | LatencyCheck | ScoreCheck | SplitCheck | CostCheck
+Check = RateCheck | LatencyCheck | ScoreCheck | SplitCheck | PairedCheck | CostCheck
 
 
 class UncleanEnd(NamedTuple):
@@ -222,14 +210,16 @@ class Report:
     """Requests whose bucket is not of the arm that had them: under way when the share changed."""
     held_by: tuple[UncleanEnd, ...]
     """Two or more within a day, which keep it from passing; else empty."""
+    shadow: PairedCheck | None = None
+    """None where no requests are shadowed in this run."""
     cost: CostCheck | None = None
     """Of one gateway; None of what all gateways know, which is without it."""
 
     @property
     def checks(self) -> tuple[Check, ...]:
         """In the order in which they are shown."""
-        of_cost = () if self.cost is None else (self.cost,)
-        return (self.faults, self.latency, self.scores, self.split, *of_cost)
+        others = (one for one in (self.shadow, self.cost) if one is not None)
+        return (self.faults, self.latency, self.scores, self.split, *others)
 
     def with_cost(self, cost: CostCheck) -> "Report":
         """The same, and what this gateway's workers say of cost."""
@@ -305,7 +295,7 @@ class RateEvidence:
 
     @property
     def _alpha(self) -> float:
-        return self.criteria.alpha * self.event.budget
+        return self.criteria.alpha * self.criteria.budget_of(self.event)
 
     def _begin(self, cell: int) -> RateState:
         whole, of_epoch = (FirstHitTest(bit, self.criteria.canary_workers) for bit in self.event.bits)

@@ -10,6 +10,9 @@ from router.analysis.statistics import fault_test
 
 SCORES_BUDGET = 0.25
 """Share of `alpha` that the check of scores may use; with those of the two events it is 1 (union bound)."""
+PAIRED_BUDGET = 0.25
+"""Share of `alpha` that the check of shadow requests may use where there are any. The check of faults has so
+much less then: both ask whether a canary fails more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,7 @@ class RateEvent:
     bits: tuple[int, int]
     """Of a bucket's byte: those of the process from the start, and of the epochs."""
     budget: float
-    """Share of `alpha` that the check may use."""
+    """Share of `alpha` that the check may use; see `Criteria.budget_of`."""
     epoch_cells: int
     """Its epochs end at multiples of so many cells since the run began."""
     in_blocks: bool
@@ -72,6 +75,9 @@ class Criteria:
     max_cost_increase: float | UnsetType = UNSET
     """Rise of what a predict takes of a processor from which on a canary fails, 0.5 for half as much again.
     Unset, which cost is by default, it is not in the key of a run either."""
+    shadow: bool | UnsetType = UNSET
+    """True where copies of production's requests go to the canary. Unset else, and then not in the key of a
+    run."""
 
     def __post_init__(self) -> None:
         shares = (self.alpha, self.wrong_pass, self.max_increase, self.max_slow_increase)
@@ -92,6 +98,15 @@ class Criteria:
     def cost_limit(self) -> float | None:
         """`max_cost_increase`; None where cost judges nothing."""
         return None if self.max_cost_increase is UNSET else self.max_cost_increase
+
+    @property
+    def pairs(self) -> bool:
+        """Whether the answers to shadow requests are evidence."""
+        return self.shadow is True
+
+    def budget_of(self, event: RateEvent) -> float:
+        """Share of `alpha` that its check may use."""
+        return event.budget - PAIRED_BUDGET if event is FAULTS and self.pairs else event.budget
 
     @property
     def ln_pass(self) -> float:

@@ -5,9 +5,10 @@ from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
-from router.analysis import text
+from router.analysis import shadow_text, text
 from router.analysis.checks import ArmRate, Check, LatencyCheck, RateCheck, ScoreCheck
 from router.analysis.cost_check import CostArm, CostCheck
+from router.analysis.paired_check import PairedArm, PairedCheck
 from router.analysis.recorder import AnalysisRecorder, ComparisonStatus
 from router.analysis.run import AnalysisRun
 from router.analysis.statistics.counts import NOTHING, WINDOW_SECONDS, CountersSnapshot
@@ -87,6 +88,8 @@ def _check(check: Check, status: ComparisonStatus, run: AnalysisRun) -> Any:
         ]
     elif isinstance(check, CostCheck):
         entry |= _cost(check)
+    elif isinstance(check, PairedCheck):
+        entry |= _shadow(check, still=bool(status.obstacle))
     else:
         entry |= {
             "expected_share": check.expected_share,
@@ -118,6 +121,39 @@ def _rate(check: RateCheck) -> dict[str, Any]:
             "quantiles_over_last_edge": asdict(check.quantiles_over_last_edge),
         }
     return entry
+
+
+def _shadow(check: PairedCheck, *, still: bool) -> dict[str, Any]:
+    """`still`: nothing is compared at this moment, so that no forecast comes true."""
+    counts, seconds = check.counts, None if still else check.seconds_to_show_point
+    return {
+        "limit": check.limit,
+        "production": _shadow_arm(check.production, counts.pairs),
+        "canary": _shadow_arm(check.canary, counts.pairs),
+        "difference": check.difference,
+        "interval": None,
+        "excused": counts.both_faults,
+        "pairs": counts.pairs,
+        "agreed": counts.agreed,
+        "dropped": counts.dropped,
+        "other_type": counts.other_type,
+        "other_length": counts.other_length,
+        "flips": counts.flips,
+        "rows": counts.rows,
+        "scores": asdict(check.scores),
+        "shows_none": check.shows_none,
+        "pairs_needed": check.pairs_needed,
+        "seconds_to_show_point": seconds,
+        "needed": shadow_text.pairs_needed(check, "" if seconds is None else text.duration(seconds)),
+        "shown": shadow_text.shown_differences(check),
+    }
+
+
+def _shadow_arm(arm: PairedArm, pairs: int) -> dict[str, Any]:
+    """As of a check of rates; what counts is what this version failed alone."""
+    rate = arm.alone / pairs if pairs else None
+    shown = {"requests": pairs, "events": arm.alone, "rate": rate, "keys": arm.hit_keys}
+    return {**shown, "predict_seconds": asdict(arm.seconds)}
 
 
 def _cost(check: CostCheck) -> dict[str, Any]:

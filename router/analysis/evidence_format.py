@@ -17,13 +17,14 @@ from msgspec import Meta, Struct
 from router.analysis.fleet_messages import MOST_CELL, MOST_COUNT, MOST_NAME, MOST_PROCESSES, MOST_RUNS
 from router.analysis.run_key import MOST_BYTES as MOST_SUBJECT_BYTES
 from router.analysis.run_state import RunStateData
+from router.analysis.statistics.bucket_set import BITMAP_BYTES
 from router.analysis.statistics.counts import GROUPS
 from router.analysis.statistics.durations import BINS
 from router.analysis.statistics.records import ArmRecord, Batch, Ended, Join, Ranges, Record, RunCell
+from router.analysis.statistics.shadow_record import DIFFERENCE_BINS, ShadowCounts, ShadowRecord
 from router.core.scores import MAX_BINS
 from router.core.split import BUCKETS
 
-BITMAP_BYTES = BUCKETS // 8
 MOST_RECORDS = 64
 """Of one run in one cell: one for each split and line."""
 _SCORE_INDEXES = MAX_BINS + 2
@@ -40,6 +41,7 @@ RunKey = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 RunNumber = Annotated[int, Meta(ge=1, le=MOST_COUNT)]
 _Bucket = Annotated[int, Meta(ge=0, le=BUCKETS)]
 _DurationBin = Annotated[int, Meta(ge=0, lt=BINS)]
+_DifferenceBin = Annotated[int, Meta(ge=0, lt=DIFFERENCE_BINS)]
 _ScoreBin = Annotated[int, Meta(ge=0, lt=_SCORE_INDEXES)]
 _Group = Annotated[int, Meta(ge=0, lt=GROUPS)]
 _Set = Annotated[bytes, Meta(max_length=BITMAP_BYTES)]
@@ -124,6 +126,34 @@ class _Ranges(Struct, array_like=True, forbid_unknown_fields=True):
     canary: tuple[_Bucket, _Bucket]
 
 
+class _ShadowCounts(Struct, array_like=True, forbid_unknown_fields=True):
+    """`ShadowCounts`, field by field."""
+
+    pairs: Count
+    production_faults: Count
+    canary_faults: Count
+    both_faults: Count
+    agreed: Count
+    other_type: Count
+    other_length: Count
+    flips: Count
+    rows: Count
+    dropped: Count
+
+
+class _Shadow(Struct, array_like=True, forbid_unknown_fields=True):
+    """`ShadowRecord`, field by field."""
+
+    counts: _ShadowCounts
+    differences: dict[_DifferenceBin, Count]
+    production_durations: dict[_DurationBin, Count]
+    canary_durations: dict[_DurationBin, Count]
+    canary_alone: _Set
+    production_alone: _Set
+    raised: _Set
+    lowered: _Set
+
+
 class _Record(Struct, array_like=True, forbid_unknown_fields=True):
     ranges: _Ranges
     line: float | None
@@ -138,6 +168,8 @@ class _Record(Struct, array_like=True, forbid_unknown_fields=True):
     first_scores: Annotated[bytes, Meta(max_length=BUCKETS)]
     """…and the `bin_index` of each, a byte."""
     left_out: Count
+    shadow: _Shadow | None = None
+    """A gateway of a former version writes none, and reads none: see `_packed`."""
 
 
 class _RunCell(Struct, array_like=True, forbid_unknown_fields=True):
@@ -217,6 +249,8 @@ def _packed_cell(cell: RunCell) -> tuple[Any, ...]:
 
 
 def _packed(record: Record) -> tuple[Any, ...]:
+    # Without shadow requests a record is what a former version wrote, and can be read by it.
+    shadow = () if record.shadow is None else (_packed_shadow(record.shadow),)
     firsts = sorted(record.first_scores.items())
     return (
         record.ranges,
@@ -230,7 +264,14 @@ def _packed(record: Record) -> tuple[Any, ...]:
         pack_buckets(record.first_scores),
         bytes(bin_index for _, bin_index in firsts),
         record.left_out,
+        *shadow,
     )
+
+
+def _packed_shadow(shadow: ShadowRecord) -> tuple[Any, ...]:
+    sets = shadow.canary_alone, shadow.production_alone, shadow.raised, shadow.lowered
+    durations = shadow.production_durations, shadow.canary_durations
+    return (shadow.counts, shadow.differences, *durations, *map(pack_buckets, sets))
 
 
 def _unpacked_cell(cell: _RunCell) -> RunCell:
@@ -258,7 +299,50 @@ def _unpacked(record: _Record) -> Record:
         set(unpack_buckets(record.seen)),
         dict(zip(scored, bins, strict=True)),
         record.left_out,
+        None if record.shadow is None else _shadow(record.shadow),
     )
+
+
+def _shadow(shadow: _Shadow) -> ShadowRecord:
+    counts = ShadowCounts(*(getattr(shadow.counts, name) for name in shadow.counts.__struct_fields__))
+    packed = shadow.canary_alone, shadow.production_alone, shadow.raised, shadow.lowered
+    canary_alone, production_alone, raised, lowered = (set(unpack_buckets(one)) for one in packed)
+    _check_shadow_counts(counts)
+    production, canary, differences = (
+        sum(counted.values())
+        for counted in (shadow.production_durations, shadow.canary_durations, shadow.differences)
+    )
+    answered = counts.pairs - counts.production_faults - counts.canary_faults + counts.both_faults
+    fits = (
+        len(canary_alone) <= counts.canary_faults - counts.both_faults,
+        len(production_alone) <= counts.production_faults - counts.both_faults,
+        max(production, canary, differences, len(raised), len(lowered)) <= answered,
+    )
+    if not all(fits):
+        raise EvidenceRefused("there are more buckets of shadow requests than requests")
+    return ShadowRecord(
+        counts,
+        shadow.differences,
+        shadow.production_durations,
+        shadow.canary_durations,
+        canary_alone,
+        production_alone,
+        raised,
+        lowered,
+    )
+
+
+def _check_shadow_counts(counts: ShadowCounts) -> None:
+    """Raises EvidenceRefused where no requests can be counted so."""
+    faults = counts.production_faults + counts.canary_faults - counts.both_faults
+    fits = (
+        counts.both_faults <= min(counts.production_faults, counts.canary_faults),
+        faults <= counts.pairs,
+        max(counts.agreed, counts.other_type, counts.other_length) <= counts.pairs,
+        counts.flips <= counts.rows,
+    )
+    if not all(fits):
+        raise EvidenceRefused("counts of shadow requests contradict each other")
 
 
 def _arm(arm: _Arm) -> ArmRecord:
@@ -308,6 +392,11 @@ def check_state(state: RunStateData) -> None:
         raise EvidenceRefused("a state does not say what each bucket had")
     if not _numbers_in_range(msgspec.to_builtins(state, builtin_types=(bytes,))):
         raise EvidenceRefused("a number of a state is out of range")
+    if state.shadow is not None:
+        _check_shadow_counts(state.shadow.counts)
+        bitmaps = state.shadow.differed, state.shadow.cumulative.used, state.shadow.epoch.used
+        if any(len(bits) != BITMAP_BYTES for bits in bitmaps):
+            raise EvidenceRefused("a state does not say which buckets had a pair")
     if state.horizon < state.first_cell - 1 or not 0 <= state.first_cell <= MOST_CELL:
         raise EvidenceRefused("cells of a state are out of range")
 

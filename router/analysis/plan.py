@@ -364,7 +364,7 @@ def _until_shown(known: Known, planned: Split, then: Split, criteria: Criteria) 
         FAULTS.shown_rise,
         _fault_rate(known.traffic),
         _share_of_pair(then),
-        cumulative_level(criteria.alpha * FAULTS.budget),
+        cumulative_level(criteria.alpha * criteria.budget_of(FAULTS)),
         least_keys=criteria.min_hit_keys,
     )
     if needed is None:

@@ -24,12 +24,14 @@ from router.analysis.run_key import subject_of
 from router.analysis.statistics.cell_recorder import Observation
 from router.analysis.statistics.counts import ArmCounters
 from router.analysis.statistics.records import Batch, RunCell, RunId
+from router.analysis.statistics.shadow_counter import ShadowPair
 from router.core import events
 from router.core.events import Answered, AnsweredTogether, Predicted
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.outcomes import Outcome
 from router.core.routing import ModelRoutes, Reason
 from router.core.scores import OutputSpec
+from router.core.shadow_events import ShadowCompared, ShadowDropped
 from router.core.split import BUCKETS, BUCKETS_PER_PERCENT, Split
 from router.core.verdict import Verdict
 from router.serving.manager import OPERATOR_RESET, ModelManager
@@ -139,6 +141,8 @@ class AnalysisRecorder:
             Answered: lambda one: self._answered(AnsweredTogether.of(one)),
             AnsweredTogether: self._answered,
             Predicted: self._predicted,
+            ShadowCompared: self._shadow_compared,
+            ShadowDropped: self._shadow_dropped,
             events.BreakerClosed: self._breaker_closed,
             **dict.fromkeys(_CHANGES, self._changed),
         }
@@ -350,6 +354,37 @@ class AnalysisRecorder:
         if arm is not None and arm.serves(event.version):
             arm.counters.scored(event.scores)
 
+    def _shadow_compared(self, event: ShadowCompared) -> None:
+        run = self._shadowed(event)
+        if run is not None and run.versions.production == event.production:
+            run.compare(
+                ShadowPair(
+                    event.bucket,
+                    event.split,
+                    event.production_fault,
+                    event.canary_fault,
+                    event.failed_batch,
+                    event.agrees,
+                    event.same_type,
+                    event.same_length,
+                    event.flips,
+                    event.rows,
+                    event.difference,
+                    event.production_seconds,
+                    event.canary_seconds,
+                )
+            )
+
+    def _shadow_dropped(self, event: ShadowDropped) -> None:
+        if (run := self._shadowed(event)) is not None:
+            run.drop_shadow()
+
+    def _shadowed(self, event: ShadowCompared | ShadowDropped) -> AnalysisRun | None:
+        """The run that it is evidence in, while its versions are compared."""
+        run = self._newest.get((event.version.model, event.alias))
+        compared = run is not None and run.compares and run.versions.criteria.pairs
+        return run if compared and run is not None and run.versions.version == event.version else None
+
     def _changed(self, event: Any) -> None:
         self._follow(event.model)
 
@@ -447,7 +482,7 @@ class AnalysisRecorder:
         arms = production, canary = self._arms[model, PRODUCTION], self._arms[model, alias]
         both = zip(production.outputs, canary.outputs, strict=False)
         outputs = tuple(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], both))
-        criteria = criteria_of(manager.settings)
+        criteria = criteria_of(manager.settings, alias)
         versions = ComparedVersions(production.version, canary.version, routes.salt, outputs, criteria)
         run = self._newest.get((model, alias))
         if run is None or run.versions != versions:
@@ -528,16 +563,22 @@ def obstacle_to(manager: ModelManager, routes: ModelRoutes, alias: Alias) -> str
         breaker = manager.breakers.of(alias, version)
         why = f" ({breaker.view().why})" if breaker is not None and breaker.is_open else ""
         return f"its breaker is open{why}, and production has its share"
-    if not shares.get(alias):
+    if not shares.get(alias) and not is_shadowed(manager.settings, alias):
         return "its share is 0 %"
-    if (cap := routes.capped.get(alias, BUCKETS)) < shares[alias]:
+    if (cap := routes.capped.get(alias, BUCKETS)) < max(1, shares.get(alias, 0)):
         # Which keys an operator, or an alert, leaves to it is no split that evidence could be counted by.
         return f"it is capped at {cap / BUCKETS_PER_PERCENT:g} %, and production has the rest of its share"
     return "" if shares[PRODUCTION] else "production's share is 0 %"
 
 
-def criteria_of(settings: ModelSettings) -> Criteria:
-    """What the operator of a registered model set: its `checks`, and `on_shift` of its `scores`."""
+def is_shadowed(settings: ModelSettings, alias: Alias) -> bool:
+    """Whether copies of production's requests go to `alias`, while processors are idle."""
+    return settings.shadow is not None and settings.shadow.shares.get(alias, 0) > 0
+
+
+def criteria_of(settings: ModelSettings, alias: Alias) -> Criteria:
+    """What the operator of a registered model set for `alias`: its `checks`, `on_shift` of its `scores`, and
+    whether it is shadowed."""
     checks = settings.checks
     return Criteria(
         alpha=checks.alpha,
@@ -547,4 +588,5 @@ def criteria_of(settings: ModelSettings) -> Criteria:
         min_seconds=checks.latency.min_seconds,
         on_shift=settings.scores.on_shift,
         max_cost_increase=UNSET if checks.cost.max_increase is None else checks.cost.max_increase,
+        shadow=True if is_shadowed(settings, alias) else UNSET,
     )

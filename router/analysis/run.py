@@ -26,6 +26,7 @@ from router.analysis.statistics.records import (
     RunId,
     add_record,
 )
+from router.analysis.statistics.shadow_counter import ShadowPair
 from router.core.breaker import OutageRule
 from router.core.ids import Alias, VersionId
 from router.core.scores import ClassSpec, OutputSpec, shown_name
@@ -88,6 +89,10 @@ class AnalysisRun:
         self._recorder = CellRecorder(alias, split, joined.state.line, output)
         self.observe: Callable[[Observation], None] = self._recorder.observe
         """Takes each request of either arm that the split routed by its key."""
+        self.compare: Callable[[ShadowPair], None] = self._recorder.compare
+        """Takes each shadow request that was answered, or failed, by both versions…"""
+        self.drop_shadow: Callable[[], None] = self._recorder.drop_shadow
+        """…and each that was not."""
         self._indexes = output.index_count if output else 1
         self._cell = cell
         self._running = RunCell(

@@ -14,6 +14,7 @@ from msgspec import Struct
 from router.analysis import checks
 from router.analysis.checks import RateEvidence, RateState, Report, UncleanEnd
 from router.analysis.criteria import FAULTS, SCORES_BUDGET, SLOW_ANSWERS, Criteria
+from router.analysis.paired_check import PairedEvidence, PairedState
 from router.analysis.statistics.counts import RECENT_CELLS, ArmTotals, GroupCounts
 from router.analysis.statistics.drift import ScoreHistograms, ScoreState
 from router.analysis.statistics.durations import BINS, add_to
@@ -22,6 +23,7 @@ from router.analysis.statistics.latency import slow_line
 from router.analysis.statistics.non_inferiority import design_effects, keys_in_arm
 from router.analysis.statistics.records import CELL_SECONDS, ArmRecord, Ranges, Record, RunCell, joined
 from router.analysis.statistics.sample_ratio import SampleRatioTest
+from router.analysis.statistics.shadow_record import ShadowRecord
 from router.core.breaker import OUTAGE_FAULTS, OUTAGE_REQUESTS
 from router.core.scores import OutputSpec
 from router.core.split import BUCKETS
@@ -71,6 +73,8 @@ class RunStateData(Struct, array_like=True):
     seen: SampleRatioTest
     scores: ScoreState | None
     unclean_ends: list[tuple[int, str]]
+    shadow: PairedState | None = None
+    """None where no requests are shadowed in this run, as in a state that a former version wrote."""
 
 
 class RunState:
@@ -108,6 +112,7 @@ class RunState:
         if output is not None:
             self._scores = ScoreHistograms(output, criteria.alpha * SCORES_BUDGET, data.scores)
         self._unclean_ends = data.unclean_ends
+        self._pairs = PairedEvidence(criteria, data.first_cell, data.shadow) if criteria.pairs else None
         if any(len(counts) != BINS for counts in (*self._durations, self._history, self._learned)):
             raise ValueError(f"durations are counted in {BINS} bins")
 
@@ -134,6 +139,7 @@ class RunState:
             seen=SampleRatioTest(),
             scores=None,
             unclean_ends=[],
+            shadow=PairedEvidence(criteria, first_cell).state if criteria.pairs else None,
         )
         return cls(data, criteria, output)
 
@@ -145,6 +151,8 @@ class RunState:
         """
         if (data.scores is None) != (output is None):
             raise ValueError("scores are counted where both versions count one alike, and only there")
+        if (data.shadow is not None) != criteria.pairs:
+            raise ValueError("pairs are counted where requests are shadowed, and only there")
         return cls(_copy(data), criteria, output)
 
     def dump(self) -> RunStateData:
@@ -168,6 +176,7 @@ class RunState:
             seen=self._seen,
             scores=None if self._scores is None else self._scores.state,
             unclean_ends=self._unclean_ends,
+            shadow=None if self._pairs is None else self._pairs.state,
         )
         return _copy(data)
 
@@ -224,6 +233,8 @@ class RunState:
         self.ranges, self.step_cell = ranges, cell
         self._faults.begin_step(cell)
         self._latency.begin_step(cell)
+        if self._pairs is not None:
+            self._pairs.begin_step(cell)
         self._seen.restart(self._buckets)
         self._buckets.clear(SCORED)
         if self._scores is not None:
@@ -242,10 +253,14 @@ class RunState:
                 self._groups.add(arm, counted.groups)
         self._seen.take(self._buckets, every.seen)
         faults = ArmTotals(production.requests, production.faults, canary.requests, canary.faults)
-        self._faults.take(cell, faults, every.faulty, every.faulty_calls - every.faulty)
+        # Where the canary owns no bucket its workers have none of these calls, so the coin is none.
+        calls = every.faulty_calls - every.faulty if self._buckets.canary else set()
+        self._faults.take(cell, faults, every.faulty, calls)
         slow = ArmTotals(production.timed, production.slow, canary.timed, canary.slow)
         self._latency.take(cell, slow, every.slow, set())
         self._take_scores(every)
+        if self._pairs is not None:
+            self._pairs.take(cell, every.shadow or ShadowRecord())
 
     def _is_outage(self, canary: ArmRecord) -> bool:
         # By whole cells, which hold 50 requests or more: as many of them as of 50 must have failed.
@@ -312,8 +327,10 @@ class RunState:
         ends = self.unclean_ends
         held_by = tuple(UncleanEnd(float(cell * CELL_SECONDS), host) for cell, host in ends)
         held = len(ends) >= HELD_BY
+        pairs = None if self._pairs is None else self._pairs.check()
+        judged = (faults, latency, scores, split, *(() if pairs is None else (pairs,)))
         return Report(
-            verdict=checks.overall_verdict((faults, latency, scores, split), held=held),
+            verdict=checks.overall_verdict(judged, held=held),
             share=len(self._buckets.canary) / BUCKETS,
             seconds=float((self.horizon + 1 - self.first_cell) * CELL_SECONDS),
             step_seconds=float((self.horizon + 1 - self.step_cell) * CELL_SECONDS),
@@ -323,6 +340,7 @@ class RunState:
             split=split,
             left_out=self._left_out,
             held_by=held_by if held else (),
+            shadow=pairs,
         )
 
     def spread(self) -> Spread:
@@ -343,6 +361,7 @@ class RunState:
             *(_numbers(rate.state) for rate in (self._faults, self._latency)),
             *(self._seen.hits, self._seen.canary_hits),
             *([] if self._scores is None else [self._scores.state.production, self._scores.state.canary]),
+            *([] if self._pairs is None else self._pairs.numbers()),
         )
         hashed = blake2b(self._buckets.events(), digest_size=16)
         hashed.update(msgspec.msgpack.encode(numbers))

@@ -15,6 +15,8 @@ from router.analysis.checks import (
 from router.analysis.cost_check import CostCheck
 from router.analysis.criteria import Criteria
 from router.analysis.fleet_view import FleetView
+from router.analysis.paired_check import PairedCheck
+from router.analysis.shadow_text import shadow_sentence
 from router.analysis.statistics.drift import MIN_KEYS as SCORED_KEYS
 from router.analysis.statistics.drift import OutputShift
 from router.analysis.statistics.durations import LAST_SECONDS
@@ -54,6 +56,8 @@ def check_sentence(one: Check, alias: Alias = CANARY) -> str:
         return _split(one, alias)
     if isinstance(one, ScoreCheck):
         return _scores(one.outputs[0], alias, one.alpha) if one.outputs else NO_SCORES
+    if isinstance(one, PairedCheck):
+        return shadow_sentence(one, alias_phrase(alias), _proven(one.alpha))
     return cost_sentence(one, alias) if isinstance(one, CostCheck) else _rate(one, alias)
 
 
@@ -171,6 +175,8 @@ def _of_checks(report: Report, alias: Alias) -> str:
         return f"{who} is no worse than production, as far as it is judged. {faults}"
     if report.scores.uncounted:
         return check_sentence(report.scores, alias)  # whatever else is missing, it does not pass
+    if report.shadow is not None and not report.share:
+        return check_sentence(report.shadow, alias)  # nothing else has anything to judge
     waiting = [one for one in judging if one.verdict is Verdict.NOT_ENOUGH_DATA]
     # What needs the most requests comes last, so its sentence says how long all of it takes. Where all pass,
     # something else holds the pass.

@@ -47,10 +47,11 @@ from router.control.rollback import RollbackWatch
 from router.control.status import Status, TrafficCounts
 from router.core.events import Event, Recorder
 from router.processes.process import Reaper
-from router.processes.processors import processors
+from router.processes.processors import processors, read_processors
 from router.serving.caps import CapsInForce
 from router.serving.dispatch import Dispatcher
 from router.serving.harness import VersionDependencies
+from router.serving.idle_processors import IdleProcessors
 from router.serving.load_gate import LoadLimits
 from router.serving.models import ModelSet
 from router.serving.processor_shares import ProcessorShares
@@ -155,10 +156,11 @@ def build_gateway(
     recorder = recorders.all
     in_force = SettingsInForce(loaded.settings)
     load_limits = LoadLimits.of(loaded.settings.registry)
-    caps_in_force = CapsInForce()
+    caps_in_force, idle = CapsInForce(), IdleProcessors()
     models = ModelSet(
         VersionDependencies(
             *(backends.fetcher, backends.loader, backends.environments, recorder, load_limits, caps_in_force),
+            idle=idle,
             addresses=backends.addresses,
         )
     )
@@ -194,6 +196,10 @@ def build_gateway(
     alias_loop = PeriodicTask("aliases", alias_watch.tick, poll_pause, recorder)
     gate_watch = GateWatch(backends.gate_source, models, alias_watch, poll_pause)
     gate_loop = PeriodicTask("gate", gate_watch.tick, GATE_LOOK_SECONDS, recorder)
+
+    async def look_at_processors() -> None:
+        idle.look(time.monotonic(), read_processors)
+
     loops = [
         PeriodicTask("readiness", models.watch_readiness, READINESS_LOOK_SECONDS, recorder),
         alias_loop,
@@ -208,6 +214,7 @@ def build_gateway(
             PROCESSORS_LOOK_SECONDS,
             recorder,
         ),
+        PeriodicTask("idle processors", look_at_processors, PROCESSORS_LOOK_SECONDS, recorder),
         PeriodicTask("worker memory", analysis.costs.memory.tick, MEMORY_LOOK_SECONDS, recorder),
         PeriodicTask("break-glass", break_glass.tick, TICK_SECONDS, recorder),
         PeriodicTask("state", state_directory.tick, STATE_LOOK_SECONDS, recorder),

@@ -24,6 +24,7 @@ from router.core.version_address import NOT_KNOWN, AtAddress
 from router.core.version_environment import GATEWAYS_OWN
 from router.errors import RegistryError, RouterError
 from router.protocol.messages import VersionInfo
+from router.serving.effects import left_out
 from router.settings import ModelSettings, Settings
 
 REQUIREMENTS = "requirements.txt"
@@ -34,6 +35,7 @@ HOW_TO_VERIFY = {
     "mlflow": "unverified: MLflow's server does not tell which version it serves",
 }
 """By protocol, how an engine can say which version it holds."""
+_REPEATED = {"preflight": "pre-flights", "shadow": "shadows"}
 
 
 def check_model(config_path: Path, model: str, output: str) -> int:
@@ -54,7 +56,7 @@ def check_model(config_path: Path, model: str, output: str) -> int:
             for line in (
                 *_where_lines(row),
                 *_gate_lines(row),
-                *_preflight_lines(row),
+                *_left_out_lines(row),
                 *_environment_lines(row),
                 *row.get("mismatches", ()),
                 *row.get("advice", ()),
@@ -128,9 +130,10 @@ async def _check_version(
         "scores": [to_json(spec) for spec in info.scores],
         "batching": {"on": batching.merges, "why": batching.why},
     }
-    if (preflight := wanted.preflight) is not None:
-        left_out = info.effects if preflight.effects == "left_out" else ""
-        row["preflight"] = {"left_out": bool(left_out), "why": left_out}
+    for name, asks in (("preflight", wanted.preflight), ("shadow", wanted.shadow)):
+        if asks is not None:
+            why = left_out(asks.effects, info)
+            row[name] = {"left_out": bool(why), "why": why}
     return row, info
 
 
@@ -179,10 +182,10 @@ def _gate_lines(row: Mapping[str, Any]) -> list[str]:
     return [f"the gate: {'' if gate['passes'] else 'not passed: '}{gate['why']}"]
 
 
-def _preflight_lines(row: Mapping[str, Any]) -> list[str]:
-    """Why no requests would be passed over it; nothing where they would, or are over none."""
-    preflight = row.get("preflight", {"left_out": False})
-    return [f"left out of pre-flights: {preflight['why']}"] if preflight["left_out"] else []
+def _left_out_lines(row: Mapping[str, Any]) -> list[str]:
+    """Why the gateway would repeat no request by it; nothing where it would, or repeats none."""
+    found = [(what, row[name]) for name, what in _REPEATED.items() if name in row]
+    return [f"left out of {what}: {one['why']}" for what, one in found if one["left_out"]]
 
 
 def _environment_lines(row: Mapping[str, Any]) -> list[str]:

@@ -112,6 +112,9 @@ def _rows(check: Mapping[str, Any]) -> list[tuple[Lines, ...]]:
         return [_split(check)]
     if "ratio" in check:
         return [_cost(check)]
+    if "pairs" in check:
+        verdict = "no sign" if check["shows_none"] else _verdict(check["verdict"])
+        return [(("faults of", "copies"), *_rates(check), (verdict,))]
     name = check["check"]
     if name == "latency" and check["edge_seconds"] is not None:
         name = f"over {round(check['edge_seconds'] * 1e3, 1):g} ms"
@@ -187,8 +190,9 @@ def _mean(arm: Mapping[str, Any]) -> Lines:
 
 
 def _notes(checks: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The sentence of each check, then what would be needed for a verdict."""
+    """The sentence of each check, what is only shown, then what would be needed for a verdict."""
     lines = [f"{check['check']}: {check['why']}" for check in checks]
+    lines += [check["shown"] for check in checks if check.get("shown")]
     return lines + [check["needed"] for check in checks if check.get("needed")]
 
 

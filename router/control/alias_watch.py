@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from time import perf_counter
 
-from router.core.events import LastGoodRefused, Polled, Recorder
+from router.core.cache_events import LastGoodRefused
+from router.core.events import Polled, Recorder
 from router.core.ids import VersionId
 from router.errors import CacheRefused, ModelUnknown, RegistryError, RegistryRefused, RegistryUnavailable
 from router.serving.manager import ModelManager

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 from router.core import events
 from router.core.ids import Alias, VersionId
 from router.core.outbound_events import NotificationResult, NotificationTried
+from router.core.shadow_events import ShadowCompared, ShadowDropped
 from router.core.traits import TraitsSeen
 
 PER_REQUEST = frozenset(
@@ -19,10 +20,12 @@ PER_REQUEST = frozenset(
         events.Rejected,
         events.Predicted,
         events.FellBack,
+        ShadowCompared,
+        ShadowDropped,
         TraitsSeen,
     }
 )
-"""Events that never are news: every request reports some of them."""
+"""Events that never are news: every request reports some of them, or may."""
 
 T = TypeVar("T")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from router.core import events
+from router.core.cache_events import ServingFromCache
 from router.core.caps import LONGEST_REASON
 from router.core.gate_events import GateNotPassed, GatePassed
 from router.core.ids import VersionId
@@ -329,7 +330,7 @@ def cause_of(event: events.Event, at: float) -> Cause | None:
             return _cause("alias_moved", at, model, alias=alias, old=old, new=new)
         case events.AliasWithoutVersion(model, alias, version, successor):
             return _cause("out_of_service", at, model, alias=alias, version=version, successor=successor)
-        case events.ServingFromCache(model, versions):
+        case ServingFromCache(model, versions):
             return _cause("cache", at, model, versions={a: one.number for a, one in versions.items()})
     return _of_judgement(event, at) or _of_admission(event, at) or _of_gateway(event, at)
 

@@ -1,7 +1,8 @@
 """Keeps a record of what serves, so that the gateway can start from it when the registry is down."""
 
 from router.control.rollback import RollbackWatch
-from router.core.events import LastGoodNotWritten, Recorder
+from router.core.cache_events import LastGoodNotWritten
+from router.core.events import Recorder
 from router.core.ids import VersionId
 from router.errors import CacheRefused
 from router.serving.manager import ModelManager

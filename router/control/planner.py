@@ -30,7 +30,7 @@ class Planner:
         """
         manager, routes = self.models.managers[model], self.models.table.models[model]
         planned = with_canary(routes.configured_split, int(percent * BUCKETS_PER_PERCENT))
-        return make_plan(self._known(manager, routes), planned, criteria_of(manager.settings))
+        return make_plan(self._known(manager, routes), planned, criteria_of(manager.settings, CANARY))
 
     def _known(self, manager: ModelManager, routes: ModelRoutes) -> Known:
         status = self.analysis.statuses.get(manager.model, {}).get(CANARY)

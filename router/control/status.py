@@ -167,6 +167,7 @@ class Status:
             "verdicts": verdicts(self.analysis, manager.model),
             "caps": self.caps.of_model(manager.model),
             "preflight": manager.preflight.kept_to_json(),
+            "shadow": manager.shadows.to_json() if manager.shadows is not None else None,
             "warnings": minute.warnings(),
         }
         if manager.polled and PRODUCTION not in manager.aspired:

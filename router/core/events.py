@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from router.core.cache_events import OfCache
 from router.core.environment_events import OfEnvironments
 from router.core.gate_events import OfGate
 from router.core.ids import Alias, VersionId
@@ -13,6 +14,7 @@ from router.core.outcomes import CutReason, FallbackReason, Fault, FaultKind, Ou
 from router.core.preflight_events import OfPreflight
 from router.core.routing import ModelRoutes, Reason
 from router.core.scores import OutputCounts, OutputSpec
+from router.core.shadow_events import OfShadow
 from router.core.split import Split
 from router.core.state_events import OfState
 from router.core.traits import TraitsSeen
@@ -468,86 +470,7 @@ class LoopRecovered:
     loop: str
 
 
-# ---- the cache of versions
-
-
-@dataclass(frozen=True, slots=True)
-class ServingFromCache:
-    """The registry was never reached: what is recorded as last good is loaded instead, until it answers."""
-
-    model: str
-    versions: Mapping[Alias, VersionId]
-
-
-@dataclass(frozen=True, slots=True)
-class LastGoodRefused:
-    """The record of a model's last good versions can not be used, so there is none."""
-
-    model: str
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class LastGoodNotWritten:
-    """A model's last good versions could not be recorded; the former record, if any, still stands."""
-
-    model: str
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class Downloaded:
-    """Files of a version came from its artifact store, in a download that may yet have failed."""
-
-    version: VersionId
-    size: int
-    """Bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class CopyMended:
-    """Files of a copy in the cache had changed since they were published; only they were fetched anew."""
-
-    version: VersionId
-    files: tuple[str, ...]
-    """The first few."""
-
-
-@dataclass(frozen=True, slots=True)
-class OwnCopyNeeded:
-    """A version did not load because it may not write its files: its workers have copies of their own."""
-
-    version: VersionId
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class CacheEvicted:
-    """Copies that nobody uses were removed; `cache_bytes` are left."""
-
-    versions: tuple[str, ...]
-    cache_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class CacheOverBound:
-    """The cache is larger than it may be, and everything left in it is in use."""
-
-    cache_bytes: int
-    bound_bytes: int
-
-
 _OfRequests = Answered | AnsweredTogether | Rejected | FellBack | CanaryFaulted | Predicted | TraitsSeen
-_OfCache = (
-    ServingFromCache
-    | LastGoodRefused
-    | LastGoodNotWritten
-    | Downloaded
-    | CopyMended
-    | OwnCopyNeeded
-    | CacheEvicted
-    | CacheOverBound
-)
 _OfAliases = (
     AliasAspired
     | AliasBound
@@ -586,8 +509,8 @@ _Others = (
     | TickFailed
     | LoopRecovered
 )
-_Elsewhere = OfEnvironments | OfGate | OfLevers | OfOutbound | OfPreflight | OfState
-Event = _OfRequests | _OfAliases | _OfVersions | _OfCache | _Others | _Elsewhere
+_Elsewhere = OfCache | OfEnvironments | OfGate | OfLevers | OfOutbound | OfPreflight | OfShadow | OfState
+Event = _OfRequests | _OfAliases | _OfVersions | _Others | _Elsewhere
 
 
 class Recorder(Protocol):

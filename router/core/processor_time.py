@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-PHASES = ("load", "warmup", "predict", "preflight", "other")
-"""Loading; warming up; inside the version's predict, for callers and for a pre-flight; and all else: reading
-requests, writing answers, repeated predicts that show whether requests may share them, and threads of the
-version's own."""
+PHASES = ("load", "warmup", "predict", "preflight", "shadow", "other")
+"""Loading; warming up; inside the version's predict, for callers, for a pre-flight and for shadows; and all
+else: reading requests, writing answers, repeated predicts that show whether requests may share them, and
+threads of the version's own."""
 
 
 @dataclass(slots=True)
@@ -21,6 +21,7 @@ class ProcessorTime:
     warmup: float = 0.0
     predict: float = 0.0
     preflight: float = 0.0
+    shadow: float = 0.0
     other: float = 0.0
     _predict_before: float = field(default=0.0, init=False, repr=False, compare=False)
     """`predict` without the last one."""
@@ -31,6 +32,7 @@ class ProcessorTime:
         self.warmup += one.warmup
         self.predict += one.predict
         self.preflight += one.preflight
+        self.shadow += one.shadow
         self.other += one.other
 
     def answered(self, predict: float, whole: float) -> None:
@@ -43,6 +45,11 @@ class ProcessorTime:
         """The predict of `predict` seconds that was just counted was for nobody's request."""
         self.predict = self._predict_before  # by a subtraction it might be less than it was
         self.preflight += predict
+
+    def shadowed(self, predict: float, whole: float) -> None:
+        """As `answered`, of a predict for a shadow."""
+        self.shadow += predict
+        self.other += max(0.0, whole - predict)
 
     def by_phase(self) -> dict[str, float]:
         """In the order of `PHASES`."""

@@ -10,7 +10,8 @@ from pathlib import Path
 from msgspec.structs import replace
 from packaging.utils import canonicalize_name
 
-from router.core.events import OwnCopyNeeded, Recorder
+from router.core.cache_events import OwnCopyNeeded
+from router.core.events import Recorder
 from router.core.ids import VersionId
 from router.core.memory import Resident, Room
 from router.core.processor_time import ProcessorTime
@@ -40,6 +41,7 @@ from router.protocol.cpu_threads import (
 )
 from router.protocol.frames import Frame
 from router.protocol.messages import Answer, Batching, LoadSpec, Query, VersionInfo, WireRefused
+from router.protocol.shadow_frames import COMPARED, Compared, ShadowQuery, compared_of, shadow_frame
 
 _PRELOADED = {
     # 0.9 s and 40 MB, and its versions load ten times faster.
@@ -96,6 +98,8 @@ class Worker:
         self._frames: dict[int, _Outstanding] = {}
         """Frames that are not fully answered, by their sequence."""
         self._on_repeated: Callable[[], None] | None = None
+        self._shadow: tuple[int, Callable[[Compared], None]] | None = None
+        """The one that is under way: its number, and who waits for what comes of it."""
         child.requests_started()
         child.connection.on_frame = self._take
         child.connection.on_lost = child.kill  # one that lives on without its socket is of no use
@@ -170,6 +174,15 @@ class Worker:
         self._on_repeated = on_repeated
         self._child.connection.send(messages.repeat_header())
 
+    def shadow(self, asked: ShadowQuery, on_compared: Callable[[Compared], None]) -> None:
+        """Have it answer a copy of a request for nobody, while nothing else is under way there.
+
+        `on_compared` gets what came of it; until then nothing is to be handed over.
+        """
+        self._sequence += 1
+        self._shadow = self._sequence, on_compared
+        self._child.connection.send(*shadow_frame(self._sequence, asked))
+
     def stop_sharing(self, batching: Batching) -> None:
         """Its requests share predicts no more, for what `batching` of another worker says."""
         # How many threads that one could start says nothing of this one.
@@ -217,6 +230,8 @@ class Worker:
             self.batching = messages.batching_of(frame.header)
         elif op == CPU_THREADS and self._learns_cpu_threads:
             self.cpu_threads = cpu_threads_of(frame.header)
+        elif op == COMPARED:
+            self._take_compared(compared_of(frame))
         elif op == messages.REPEATS:
             self.to_repeat = messages.repeats_of(frame.header)
             if (on_repeated := self._on_repeated) is not None:
@@ -224,6 +239,14 @@ class Worker:
                 on_repeated()
         else:
             self._take_answers(frame)
+
+    def _take_compared(self, compared: Compared) -> None:
+        number, on_compared = self._shadow or (0, None)
+        if on_compared is None or compared.seq != number:
+            raise WireRefused("a comparison that nobody asked for")
+        self._shadow = None
+        self.processor_time.shadowed(compared.processor_seconds, compared.worker_seconds)
+        on_compared(compared)
 
     def _take_answers(self, frame: Frame) -> None:
         if not self._frames:

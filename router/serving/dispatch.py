@@ -262,6 +262,8 @@ class Dispatcher:
                 kept = manager.preflight.kept
                 if kept is not None and isinstance(result, Answer) and _is_of_users(assigned):
                     kept.offer(query, result)
+                if manager.shadows is not None:
+                    manager.shadows.offer(assigned, query, result, pending, any_length=length_varies)
                 return self._unaided(manager, assigned, result, pending, took, length_varies=length_varies)
             canary_deadline = min(deadline, arrived + self.canary_timeout(model))
             # Whoever is pinned to a canary was chosen by hand: a tester's odd requests take no share away.

@@ -28,6 +28,7 @@ from router.errors import EnvironmentRefused, FetchRefused, LoadFailed, NoRoom, 
 from router.processes.processors import processors
 from router.protocol.messages import LoadSpec, Query, VersionInfo
 from router.serving.caps import CapsInForce
+from router.serving.idle_processors import IdleProcessors
 from router.serving.load_gate import LoadGate, LoadLimits
 from router.serving.pool.pool import Pool
 from router.serving.pool.request_queue import PendingRequest
@@ -84,6 +85,7 @@ class VersionDependencies:
     caps: CapsInForce = field(default_factory=CapsInForce)
     addresses: Addresses | None = None
     """Of versions that run elsewhere; None: there are none."""
+    idle: IdleProcessors = field(default_factory=IdleProcessors)
     gate: LoadGate = field(init=False)
     """All loads go through it."""
     live: Counter[VersionId] = field(init=False, default_factory=Counter)

@@ -5,13 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from router.core.events import (
-    AliasAspired,
-    AliasBound,
-    AliasUnbound,
-    AliasWithoutVersion,
-    ServingFromCache,
-)
+from router.core.cache_events import ServingFromCache
+from router.core.events import AliasAspired, AliasBound, AliasUnbound, AliasWithoutVersion
 from router.core.gate import GateJudgement
 from router.core.ids import PRODUCTION, ROLLBACK, Alias, VersionId
 from router.core.loads import Priority
@@ -25,6 +20,7 @@ from router.serving.gate_holds import GateHolds
 from router.serving.harness import Harness, VersionDependencies
 from router.serving.preflight import Preflight
 from router.serving.previous import PreviousProduction
+from router.serving.shadows import Shadows
 from router.settings import ModelSettings
 
 OPERATOR_RESET = "an operator reset it"
@@ -72,6 +68,8 @@ class ModelManager:
         """What a rollback goes back to; it says what stays loaded though no alias asks for it."""
         self.gate_holds = GateHolds(model, self, dependencies.recorder, dependencies.caps)
         """What has passed the gate; who has not gets nothing as a canary, where that is required."""
+        self.shadows: Shadows | None = None
+        """Sends copies of requests to other versions than production; None while the settings name none."""
         self._dependencies = dependencies
         self._publish = publish
         self._aspired: dict[Alias, VersionId] = {}
@@ -325,6 +323,7 @@ class ModelManager:
         self._expecting.close()
         self.previous.close()
         self.preflight.close()
+        self._shadow_no_more()
         versions = set(self.harnesses)
         loading = [h for h in self.harnesses.values() if not h.loaded]
         await asyncio.gather(*(harness.close(0.0) for harness in loading))
@@ -339,6 +338,7 @@ class ModelManager:
         self._expecting.close()
         self.previous.close()
         self.preflight.close()
+        self._shadow_no_more()
         harnesses = (*self.harnesses.values(), *self._superseded)
         await asyncio.gather(*(harness.close(grace_seconds) for harness in harnesses))
 
@@ -438,19 +438,32 @@ class ModelManager:
             return
         settings, left_out = self.settings, self.out_of_service - {PRODUCTION}
         self.gate_holds.settle()
-        self._publish(
-            ModelRoutes(
-                self.model,
-                settings.salt,
-                settings.split,
-                bound={alias: version for alias, version in self._bound.items() if alias not in left_out},
-                aspired=frozenset(self._aspired),
-                broken=self.breakers.broken,
-                capped=self._capped(),
-                gated=self.gate_holds.held | self.preflight.held,
-                pins=settings.pins.compiled(settings.salt),
-            )
+        routes = ModelRoutes(
+            self.model,
+            settings.salt,
+            settings.split,
+            bound={alias: version for alias, version in self._bound.items() if alias not in left_out},
+            aspired=frozenset(self._aspired),
+            broken=self.breakers.broken,
+            capped=self._capped(),
+            gated=self.gate_holds.held | self.preflight.held,
+            pins=settings.pins.compiled(settings.salt),
         )
+        self._publish(routes)
+        self._shadow(routes)
+
+    def _shadow(self, routes: ModelRoutes) -> None:
+        if (settings := self.settings.shadow) is None:
+            self._shadow_no_more()
+            return
+        if self.shadows is None:
+            self.shadows = Shadows(self, self._dependencies.recorder, self._dependencies.idle)
+        self.shadows.follow(routes, settings)
+
+    def _shadow_no_more(self) -> None:
+        if self.shadows is not None:
+            shadows, self.shadows = self.shadows, None
+            shadows.close()
 
     def _capped(self) -> dict[Alias, int]:
         """Buckets that caps leave to what serves now, by alias."""

@@ -15,6 +15,7 @@ from router.errors import RequestRefused
 from router.processes.process import Exit
 from router.protocol.cpu_threads import CpuThreads
 from router.protocol.messages import Answer, Batching, LoadSpec, Query, VersionInfo
+from router.protocol.shadow_frames import Compared, ShadowQuery
 from router.settings.where import AddressSettings
 
 DownloadTurn = Callable[[], AbstractAsyncContextManager[None]]
@@ -82,6 +83,10 @@ class WorkerHandle(Protocol):
     def repeat(self, on_repeated: Callable[[], None]) -> None:
         """Have it predict the next of them, while nothing is unanswered; nothing is to be handed over until
         `on_repeated` is called."""
+
+    def shadow(self, asked: ShadowQuery, on_compared: Callable[[Compared], None]) -> None:
+        """Have it answer a copy of a request for nobody, while nothing is unanswered; nothing is to be handed
+        over until `on_compared` is called with what came of it."""
 
     def stop_sharing(self, batching: Batching) -> None:
         """Its requests share predicts no more, for what `batching` says."""

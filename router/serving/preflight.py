@@ -23,10 +23,11 @@ from router.core.preflight import (
     judge,
 )
 from router.core.preflight_events import PreflightEnded
-from router.core.scores import OutputSpec, ScoreSpec
+from router.core.scores import OutputSpec, middle_of
 from router.errors import DeadlineExceeded, RequestRefused
 from router.protocol.messages import Answer, PredictStatus, Query
 from router.serving.caps import CapsInForce
+from router.serving.effects import left_out
 from router.serving.harness import Harness
 from router.serving.kept_requests import KeptRequests
 from router.settings import ModelSettings
@@ -245,7 +246,7 @@ class Preflight:
         judgement = None
         if production is None or production.info is None or not production.loaded or harness.info is None:
             judgement = _not_enough("production has no worker now")
-        elif settings.effects == "left_out" and (why := harness.info.effects or production.info.effects):
+        elif why := left_out(settings.effects, harness.info, production.info):
             judgement = PreflightJudgement(PreflightVerdict.LEFT_OUT, why)
         elif len(kept) < LEAST_REQUESTS:
             judgement = _not_enough(f"{len(kept)} of the last requests are kept, {LEAST_REQUESTS} are needed")
@@ -357,11 +358,10 @@ def _not_enough(why: str) -> PreflightJudgement:
 
 
 def _limits(settings: PreflightSettings, model: ModelSettings, output: OutputSpec | None) -> PreflightLimits:
-    middle = (output.low + output.high) / 2 if isinstance(output, ScoreSpec) else 0.5
     growth = model.worker_memory_mib
     return PreflightLimits(
         settings.max_flips,
-        middle if settings.cut_off is None else settings.cut_off,
+        middle_of(output) if settings.cut_off is None else settings.cut_off,
         settings.min_agreement,
         None if growth is None else growth * MIB,
         model.answer_length,

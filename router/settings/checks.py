@@ -56,7 +56,7 @@ class CheckSettings(BaseModel):
 
     alpha: Alpha = 0.01
     """Chance, from 0.0001 to 0.05, that a canary that behaves as production does ever gets a FAIL: half of it
-    for faults, a quarter each for latency and scores."""
+    for faults, a quarter each for latency and scores; a quarter each and one for pairs with `shadow`."""
     faults: Annotated[FaultLimits, SECTION] = Field(default_factory=FaultLimits)
     """When a canary fails too often."""
     latency: Annotated[LatencyLimits, SECTION] = Field(default_factory=LatencyLimits)

@@ -10,7 +10,7 @@ from decimal import Decimal
 from difflib import get_close_matches
 from enum import StrEnum
 from ipaddress import ip_address
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -116,6 +116,8 @@ SecondsOfExchange = Annotated[float, Field(allow_inf_nan=False, ge=0.1, le=60), 
 Gibibytes = Annotated[float, Field(allow_inf_nan=False, gt=0, le=1_000_000), as_float]
 Share = Annotated[float, Field(allow_inf_nan=False, ge=0, le=1), as_float]
 Text = Annotated[str, Field(min_length=1)]
+Effects = Literal["left_out", "allowed"]
+"""Whether versions that may act elsewhere when they are asked get requests that the gateway repeats."""
 
 
 HOST_AND_PORT = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.%]+)\]|(?P<name>[0-9A-Za-z._-]+)):(?P<port>[0-9]{1,5})")

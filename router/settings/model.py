@@ -49,6 +49,7 @@ from router.settings.mappings import (
 )
 from router.settings.preflight import PreflightSettings
 from router.settings.scores import ScoreSettings, ScoresField
+from router.settings.shadow import ShadowSettings, check_shadowed_roles
 from router.settings.where import LOCAL, AddressSettings, WhereField
 
 _DEEPEST = 20
@@ -230,6 +231,9 @@ class ModelSettings(BaseModel):
     preflight: Annotated[PreflightSettings | None, HOT] = None
     """The last requests, kept in memory only, are passed over a version before it gets its first user as a
     canary; never over production. null: nothing is kept, and nothing passed over. {}: as the defaults say."""
+    shadow: Annotated[ShadowSettings | None, HOT] = None
+    """Percent of all keys by role, but production: their requests are copied to what serves there, while it
+    and processors are idle, and nobody gets the answers. The top of production's keys; null: none."""
     fallback: Annotated[
         bool, PlainValidator(_fallback), WithJsonSchema({"enum": ["production", "none"]}), HOT
     ] = Field(default=True, json_schema_extra={"default": "production"})
@@ -384,6 +388,13 @@ class ModelSettings(BaseModel):
     def _roles(cls, written: Any, info: ValidationInfo) -> Any:
         # Without a valid split that problem is reported, and roles can not be judged.
         return check_pinned_roles(written, info.data["split"]) if "split" in info.data else {}
+
+    @field_validator("shadow", mode="before")
+    @classmethod
+    def _shadowed_roles(cls, written: Any, info: ValidationInfo) -> Any:
+        if written is not None and info.data.get("where") is not None:
+            raise ValueError("must be left out where versions run elsewhere: answers are compared in workers")
+        return check_shadowed_roles(written, info.data["split"]) if "split" in info.data else None
 
     @field_validator("canary_timeout_seconds", mode="before")
     @classmethod

@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 from router.core.preflight import LEAST_REQUESTS
 from router.core.reservoir import ReservoirLimits
-from router.settings.fields import STRICT, Finite, Seconds, Share
+from router.settings.fields import STRICT, Effects, Finite, Seconds, Share
 
 LARGEST_BODY = 256 << 10
 """Bytes of a request, with its Content-Type, that is kept."""
@@ -33,7 +33,7 @@ class PreflightSettings(BaseModel):
     """Where a score becomes a decision; null: the middle of the range that scores are counted in."""
     min_agreement: Share | None = None
     """Share of the rows, 0 to 1, whose labels have to be production's; null: labels are not judged."""
-    effects: Literal["left_out", "allowed"] = "left_out"
+    effects: Effects = "left_out"
     """left_out: no requests are passed over versions that may act elsewhere when they are asked, agents and
     those with env_vars, for that would repeat what they do, and its bills. allowed: they are."""
 

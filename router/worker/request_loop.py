@@ -30,9 +30,11 @@ from router.protocol.messages import (
     repeats_header,
     wants_traits,
 )
+from router.protocol.shadow_frames import SHADOW, shadow_of
 from router.worker.batching_trial import BatchingTrial, TrialSample, deep_copy, efforts
 from router.worker.predict_threads import PredictThreads, use_threads
 from router.worker.scorer import Scorer
+from router.worker.shadow import answer_shadow
 from router.worker.sharing_check import SharingCheck
 from router.worker.sharing_cost import SharingCost
 from router.worker.traits import Allowance
@@ -129,6 +131,8 @@ class RequestLoop:
             self._repeat()
         elif frame.header["op"] == BATCHING:
             self._follow(batching_of(frame.header))
+        elif frame.header["op"] == SHADOW:
+            self._answer_shadow(frame)
         elif frame.header["op"] == CPU_THREADS:
             if self._cpu is not None:
                 self._cpu.limit(most_threads_of(frame.header))
@@ -165,6 +169,12 @@ class RequestLoop:
                 shared.append(answers)
         if len(shared) == 1 and (decision := self._cost.add((lone,), shared[0], took[0].busy)):
             self._take_back(decision)
+
+    def _answer_shadow(self, frame: Frame) -> None:
+        """Of a version that has no other request: nothing is under way, and nothing learns of it."""
+        compared = answer_shadow(self._scorer, frame.header["seq"], shadow_of(frame), self._worked_since)
+        with self._sending:
+            self._channel.send(structs.asdict(compared))
 
     def _announce_repeats(self) -> None:
         # Before the answers: when these have come, the gateway may have nothing else to do.
@@ -333,12 +343,16 @@ class RequestLoop:
 
     def _send_batch(self, sequence: int, places: tuple[int, ...], answers: tuple[Answer, ...]) -> None:
         with self._sending:
-            # Where predicts run one by one, the clock was read a moment ago; it costs a microsecond.
-            alone = self._scorer.processor_clock is process_time
-            before, now = self._worked, self._scorer.worked if alone else process_time()
-            self._worked = max(before, now)  # the last predict was by another clock, or there was none
-            batch = Batch(sequence, places, answers, self._worked - before)
+            batch = Batch(sequence, places, answers, self._worked_since())
             self._channel.send(*answers_frame(batch))
+
+    def _worked_since(self) -> float:
+        """Seconds of a processor since it was last asked; the channel is locked, or nothing else runs."""
+        # Where predicts run one by one, the clock was read a moment ago; it costs a microsecond.
+        alone = self._scorer.processor_clock is process_time
+        before, now = self._worked, self._scorer.worked if alone else process_time()
+        self._worked = max(before, now)  # the last predict was by another clock, or there was none
+        return self._worked - before
 
 
 def _counted_once(answers: Sequence[Answer]) -> list[Answer]:

@@ -4,12 +4,14 @@ import dataclasses
 import logging
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from router.adapters.prometheus.catalog import MEMBERS, VERDICTS, reasons_of
+from router.adapters.prometheus.catalog import MEMBERS, SHADOW_RESULTS, VERDICTS, reasons_of
 from router.adapters.prometheus.recorder import Live, LiveShift, LiveVerdict, PrometheusRecorder
+from router.core.cache_events import Downloaded
 from router.core.events import (
     AliasAspired,
     AliasUnbound,
@@ -17,7 +19,6 @@ from router.core.events import (
     CanaryFaulted,
     ConfigApplied,
     ConfigRejected,
-    Downloaded,
     DrainCutShort,
     Event,
     FellBack,
@@ -35,6 +36,8 @@ from router.core.events import (
 )
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.scores import ClassCounts, ClassSpec, OutputCounts, ScoreCounts, ScoreSpec, with_edges
+from router.core.shadow_events import ShadowCompared, ShadowDropped, ShadowDropReason
+from router.core.split import Split
 from tests.support.sample_events import (
     SPEC,
     Clock,
@@ -56,6 +59,12 @@ EIGHT = "alias=canary,model=m"
 SEVEN = "alias=production,model=m"
 EDGES = ("0.25", "0.5", "0.75", "1.0")
 EIGHT_V = "alias=canary,model=m,version=8"
+
+
+def compared(**said: Any) -> ShadowCompared:
+    """A copy that both versions answered alike, but for what is `said`."""
+    facts: dict[str, Any] = {"production_fault": False, "canary_fault": False, **said}
+    return ShadowCompared(CANARY, V8, VersionId("m", 7), Split(5_000), 60_000, **facts)
 
 
 @pytest.fixture
@@ -160,6 +169,31 @@ def test_a_fact_moves_its_series_and_no_other(
     recorder: PrometheusRecorder, event: Event, expected: dict[str, float]
 ) -> None:
     assert moved_by(recorder, event) == expected
+
+
+COMPARED: dict[str, tuple[ShadowCompared | ShadowDropped, str]] = {
+    "answered alike": (compared(), "agree"),
+    "failed alike": (compared(production_fault=True, canary_fault=True), "agree"),
+    "decided otherwise": (compared(flips=1), "disagree"),
+    "failed by the canary alone": (compared(canary_fault=True), "canary_error"),
+    "failed by production alone": (compared(production_fault=True), "production_error"),
+    "not compared": (ShadowDropped(CANARY, V8, ShadowDropReason.BUSY), "dropped"),
+}
+
+
+@pytest.mark.parametrize(("event", "result"), COMPARED.values(), ids=COMPARED.keys())
+def test_a_copy_counts_under_its_result_and_all_results_are_there_with_the_first(
+    recorder: PrometheusRecorder, event: ShadowCompared | ShadowDropped, result: str
+) -> None:
+    """A first copy that is no good has increased something."""
+    name = "shadow_comparisons_total{{model=m,result={}}}".format
+    assert not any("shadow" in key for key in samples(recorder))
+    recorder.record(compared())
+    assert {key: value for key, value in samples(recorder).items() if "shadow" in key} == {
+        name(one): int(one == "agree") for one in SHADOW_RESULTS
+    }
+
+    assert moved_by(recorder, event) == {name(result): 1}
 
 
 def test_an_answer_counts_under_what_its_key_was_given(recorder: PrometheusRecorder) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from router.adapters.registry.downloads import FetchPolicy
 from router.control.alias_watch import AliasWatch
-from router.core.events import CacheEvicted, CacheOverBound, Polled
+from router.core.cache_events import CacheEvicted, CacheOverBound
+from router.core.events import Polled
 from router.core.ids import CANARY, PRODUCTION, ROLLBACK, VersionId
 from router.errors import CacheRefused, FetchFailed
 from router.serving.harness import VersionDependencies

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from router.adapters.registry.client import RegistryClient
-from router.core.events import CopyMended, Downloaded
+from router.core.cache_events import CopyMended, Downloaded
 from router.core.ids import VersionId
 from router.errors import FetchFailed
 from tests.adapters.conftest import Facts, OpenRegistry

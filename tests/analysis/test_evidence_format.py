@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from router.analysis.criteria import Criteria
 from router.analysis.evidence_format import (
     BITMAP_BYTES,
     FRAME_BYTES,
@@ -27,6 +28,7 @@ from router.analysis.fleet_membership import OwnMembership
 from router.analysis.run_state import RunState
 from router.analysis.statistics.cell_recorder import CellRecorder, Observation
 from router.analysis.statistics.records import Batch, Ended, Join, RunCell
+from router.analysis.statistics.shadow_record import ShadowCounts, ShadowRecord
 from router.core.ids import Alias, GatewayId
 from router.core.scores import ScoreSpec
 from router.core.split import BUCKETS, Split
@@ -226,6 +228,87 @@ def test_what_is_out_of_range_is_refused_with_a_sentence_that_quotes_nothing(
 
     assert str(value) not in str(refused.value)
     assert str(refused.value)
+
+
+def a_shadow() -> ShadowRecord:
+    """Ten pairs, three of which failed."""
+    counts = ShadowCounts(10, 2, 2, 1, 6, 1, 1, 3, 40, 5)
+    return ShadowRecord(counts, {0: 3, 14: 2}, {7: 7}, {300: 7}, {1}, {99_999}, {4, 5}, {6})
+
+
+def with_shadow(place: tuple[int, ...] = (), value: Any = None) -> bytes:
+    """A cell of one record with pairs, in which one field of them is another."""
+    cell = observed()
+    cell.records[0].shadow = a_shadow()
+    document = msgspec.msgpack.decode(encode_cell(cell))
+    inner = document[2][0][11]
+    for index in place[:-1]:
+        inner = inner[index]
+    if place:
+        inner[place[-1]] = value
+    return msgspec.msgpack.encode(document)
+
+
+BAD_SHADOWS = {
+    "fewer pairs than faults": ((0, 0), 2),
+    "more faults of both than of one": ((0, 3), 3),
+    "more that agree than pairs": ((0, 4), 11),
+    "more of another type than pairs": ((0, 5), 11),
+    "more flips than rows": ((0, 7), 41),
+    "dropped below zero": ((0, 9), -1),
+    "dropped beyond all counting": ((0, 9), 2**53),
+    "a difference in no bin": ((1,), {15: 1}),
+    "more differences than pairs": ((1,), {1: 8}),
+    "a bin that does not exist": ((2,), {100_000: 1}),
+    "more durations than pairs": ((3,), {1: 8}),
+    "more buckets than faults of the canary": ((4,), pack_buckets({1, 2})),
+    "more buckets than faults of production": ((5,), pack_buckets({1, 2})),
+    "a bucket beyond the last": ((4,), b"\xa0\x8d\x06"),
+    "more buckets than scores": ((6,), pack_buckets(set(range(8)))),
+    "a set that is too long": ((7,), bytes(BITMAP_BYTES + 1)),
+}
+
+
+@pytest.mark.parametrize(("place", "value"), BAD_SHADOWS.values(), ids=BAD_SHADOWS)
+def test_pairs_that_can_not_be_are_refused(place: tuple[int, ...], value: Any) -> None:
+    assert decode_cell(with_shadow()).records[0].shadow == a_shadow()
+    with pytest.raises(EvidenceRefused):
+        decode_cell(with_shadow(place, value))
+
+
+def test_a_record_without_pairs_is_written_as_a_former_version_writes_it() -> None:
+    """That one refuses a longer record, so it could not be in a fleet with this one."""
+    document = msgspec.msgpack.decode(encode_cell(observed()))
+    assert len(document[2][0]) == 11
+
+    document = msgspec.msgpack.decode(with_shadow())
+    assert len(document[2][0]) == 12
+
+
+def test_a_state_that_a_former_version_wrote_can_be_read() -> None:
+    data = a_state(3)
+    document = msgspec.msgpack.decode(encode_state(data))
+    assert document.pop() is None
+
+    assert decode_state(msgspec.msgpack.encode(document)) == data
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda shadow: setattr(shadow, "differed", bytearray(3)), "had a pair"),
+        (lambda shadow: setattr(shadow.epoch, "used", bytearray(3)), "had a pair"),
+        (lambda shadow: setattr(shadow.counts, "canary_faults", 7), "contradict"),
+        (lambda shadow: setattr(shadow, "raised", 2**60), "out of range"),
+    ],
+)
+def test_a_state_of_pairs_that_can_not_be_is_refused(change: Any, why: str) -> None:
+    data = RunState.begin(Criteria(shadow=True), None, 5).dump()
+    assert decode_state(encode_state(data)) == data
+
+    change(data.shadow)
+    with pytest.raises(EvidenceRefused, match=why):
+        decode_state(encode_state(data))
 
 
 def test_a_key_never_stands_in_a_refusal() -> None:

@@ -15,6 +15,7 @@ from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.latency_buckets import REQUEST_SECONDS
 from router.core.outcomes import FaultKind
 from router.core.routing import Reason
+from router.core.shadow_events import ShadowCompared, ShadowDropped, ShadowDropReason
 from router.serving.manager import OPERATOR_RESET
 from tests.analysis.gateways import Gateway
 from tests.serving.conftest import V1, V2, V3
@@ -55,6 +56,90 @@ async def test_versions_that_behave_alike_pass_or_wait_and_never_fail(gateway: G
 
     assert gateway.entry["verdict"] == "pass"
     assert [reported.verdict for reported in gateway.facts.of(VerdictChanged)] == ["pass"]
+
+
+def compare_copies(gateway: Gateway, cells: int, **said: Any) -> None:
+    """In each cell 20 copies, the first of which the canary fails, and what is `said` of all."""
+    for cell in range(cells):
+        for index in range(20):
+            facts = {"split": gateway.split, "bucket": 60_000 + cell * 20 + index, **said}
+            faults = {"production_fault": False, "canary_fault": index == 0}
+            gateway.analysis.record(ShadowCompared(CANARY, V2, V1, **facts, **faults))
+        gateway.analysis.record(ShadowDropped(CANARY, V2, ShadowDropReason.BUSY))
+        gateway.look()
+
+
+NOBODY = {"production": 100, "canary": 0}
+SHADOW = {"canary": 10}
+
+
+async def test_at_a_share_of_nothing_a_canary_fails_by_its_copies(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2}, split=NOBODY, shadow=SHADOW)
+    gateway.answer(400, PRODUCTION, V1)
+    gateway.look()
+    assert (gateway.entry["comparable"], gateway.entry["share"]) == (True, 0.0)
+    nothing = "Not enough data: no copies of production's requests were compared yet."
+    assert gateway.entry["why"] == nothing
+
+    compare_copies(gateway, 12)
+    entry, check = gateway.entry, gateway.check("shadow")
+    assert (entry["verdict"], check["verdict"], check["judges"]) == ("fail", "fail", True)
+    assert entry["why"] == (
+        f"Of {check['pairs']} copies of production's requests the canary alone failed 12 and production "
+        "alone 0: proven."
+    )
+    assert (check["canary"]["keys"], check["dropped"]) == (12, 12)
+    assert gateway.check("faults")["verdict"] == "not_enough_data"
+    [reported] = gateway.facts.of(VerdictChanged)
+    assert reported.verdict == "fail"
+
+
+async def test_without_a_sign_in_copies_a_share_of_nothing_never_passes(gateway: Gateway) -> None:
+    """Nothing is known of latency there, nor of what users send to it."""
+    await gateway.serve({PRODUCTION: V1, CANARY: V2}, split=NOBODY, shadow=SHADOW)
+    for _ in range(30):
+        gateway.answer(100, PRODUCTION, V1)
+        for bucket in range(0, 100_000, 1_000):
+            facts = (CANARY, V2, V1, gateway.split, bucket)
+            gateway.analysis.record(ShadowCompared(*facts, production_fault=False, canary_fault=False))
+        gateway.look()
+
+    assert gateway.entry["verdict"] == "not_enough_data"
+    assert gateway.entry["why"] == (
+        "No sign in 3000 copies of production's requests: the canary alone failed 0 and production alone 0."
+    )
+
+
+async def test_requests_that_are_not_shadowed_say_nothing_in_pairs(gateway: Gateway) -> None:
+    """A run without shadow is what it was, and facts of others are left out."""
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    compare_copies(gateway, 12)
+    assert [check["check"] for check in gateway.entry["checks"]] == [
+        "faults",
+        "latency",
+        "scores",
+        "split",
+        "cost",
+    ]
+
+    await gateway.serve({PRODUCTION: V1, CANARY: V2}, shadow=SHADOW)
+    for versions in ((V3, V1), (V2, V3)):
+        for _ in range(20):
+            fact = ShadowCompared(CANARY, *versions, gateway.split, 60_000, False, True)
+            gateway.analysis.record(fact)
+    gateway.look()
+    assert gateway.check("shadow")["pairs"] == 0
+
+
+async def test_to_shadow_or_not_is_another_comparison_and_by_how_much_is_not(gateway: Gateway) -> None:
+    """The budget of the checks is another one."""
+    keys = []
+    for shadow in (None, {"canary": 10}, {"canary": 20}, {"canary": 0}):
+        await gateway.serve({PRODUCTION: V1, CANARY: V2}, shadow=shadow)
+        [(_, _, run)] = gateway.analysis.runs()
+        keys.append(run.id.key)
+
+    assert keys[1] == keys[2] != keys[0] == keys[3]
 
 
 async def test_without_traffic_nothing_passes_and_nothing_fails(gateway: Gateway) -> None:
@@ -604,7 +689,8 @@ async def test_the_document_has_these_names(gateway: Gateway) -> None:
         "pair_share",
     }
     assert set(cost) == {
-        *("check", "verdict", "judges", "why", "limit", "change", "ratio", "interval", "rows_per_predict"),
+        *("check", "verdict", "judges", "why", "limit", "change", "ratio", "interval"),
+        *("failed_interval", "rows_per_predict"),
         *("production", "canary"),
     }
     assert set(cost["canary"]) == {

@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 
-from router.analysis import text
+from router.analysis import shadow_text, text
 from router.analysis.checks import Check, LatencyCheck, RateCheck, Report, ScoreCheck, SplitCheck
 from router.analysis.criteria import Criteria
+from router.analysis.paired_check import PairedCheck, PairedEvidence
 from router.analysis.run_state import RunState
 from router.analysis.statistics.records import Ranges, RunCell
+from router.analysis.statistics.shadow_record import ShadowCounts, ShadowRecord
 from router.core.ids import Alias
 from router.core.scores import ScoreSpec
 from router.core.verdict import Verdict
@@ -327,6 +329,75 @@ def test_a_proven_fail_is_reported_also_while_the_breaker_is_open() -> None:
     fails = replace(report(), verdict=FAIL, faults=faults((50, 50), verdict=FAIL, failed_by="outage"))
     reported = text.verdict_sentence(fails, "its breaker is open", broken=True)
     assert reported == f"{text.check_sentence(fails.faults)} Not compared now: its breaker is open."
+
+
+def copies(pairs: int, canary: int, production: int = 0, *, both: int = 0, **said: Any) -> PairedCheck:
+    """So many compared, and failed by one version alone."""
+    evidence = PairedEvidence(Criteria(shadow=True), 0)
+    counts = ShadowCounts(pairs, production + both, canary + both, both, said.pop("agreed", pairs))
+    for name in [name for name in said if name in counts.__struct_fields__]:
+        setattr(counts, name, said.pop(name))
+    evidence.take(5, ShadowRecord(counts, **said.pop("record", {})))
+    return replace(evidence.check(), **said)
+
+
+COPIES = {
+    "none": (copies(0, 0), "Not enough data: no copies of production's requests were compared yet."),
+    "dropped": (
+        copies(0, 0, dropped=12),
+        "Not enough data: no copies of production's requests were compared yet (12 were dropped).",
+    ),
+    "few": (
+        copies(340, 1),
+        (
+            "Not enough data: 340 of about 1281 copies of production's requests; the canary alone failed 1 "
+            "and production alone 0."
+        ),
+    ),
+    "no sign": (
+        copies(2600, 3, 2, pairs_needed=1500),
+        "No sign in 2600 copies of production's requests: the canary alone failed 3 and production alone 2.",
+    ),
+    "fails": (
+        copies(2600, 31, 2, verdict=FAIL, judges=True),
+        "Of 2600 copies of production's requests the canary alone failed 31 and production alone 2: proven.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("check", "sentence"), COPIES.values(), ids=COPIES)
+def test_copies_have_sentences_of_their_own(check: PairedCheck, sentence: str) -> None:
+    assert text.check_sentence(check) == sentence
+    waits = replace(report(), verdict=check.verdict, shadow=check, share=0.0)
+    assert text.verdict_sentence(waits, "") == sentence, "at a share of 0 % there is nothing else"
+    routed = replace(waits, share=0.05)
+    assert (text.verdict_sentence(routed, "") == sentence) == (check.verdict is FAIL)
+
+
+def test_what_copies_show_beside_their_faults_is_one_sentence() -> None:
+    assert shadow_text.shown_differences(copies(10, 1)) == ""
+    record = {
+        "differences": {0: 3, 7: 4},
+        "raised": {1, 2},
+        "lowered": {3},
+        "production_durations": {100: 7},
+        "canary_durations": {120: 7},
+    }
+    more = {"agreed": 6, "flips": 2, "rows": 40, "other_type": 1, "record": record}
+    assert shadow_text.shown_differences(copies(10, 1, **more)) == (
+        "Of copies: 6 of 10 copies agree; 2 of 40 rows have another label; the first score rises for 2 keys "
+        "and falls for 1; another type of answer in 1; half of the predicts took over 28.1 ms against "
+        "10.8 ms, which is judged by nothing."
+    )
+
+
+def test_how_many_copies_show_a_point_is_said_with_the_time_where_that_is_known() -> None:
+    check = copies(100, 0)
+    assert shadow_text.pairs_needed(check, "2 min") == (
+        "A 1-point error difference shows in about 1281 copies, in about 2 min at this rate."
+    )
+    assert shadow_text.pairs_needed(check, "") == "A 1-point error difference shows in about 1281 copies."
+    assert shadow_text.pairs_needed(replace(check, pairs_needed=None), "") == ""
 
 
 def test_when_a_point_would_show_is_reported_where_it_is_known() -> None:

@@ -132,12 +132,12 @@ def test_what_the_gate_says_is_shown_and_keeps_nobody_from_starting(opens: Opens
     assert "     the gate: not passed: the registry: connection refused" in lines
 
 
-def test_a_version_that_pre_flights_leave_out_is_named(opens: Opens, tmp_path: Path) -> None:
+def test_a_version_that_pre_flights_and_shadows_leave_out_is_named(opens: Opens, tmp_path: Path) -> None:
     path = tmp_path / "router.yaml"
     path.write_text(
         "registry: {download_timeout_seconds: 33}\n"
         "models:\n"
-        "  m: {split: {production: 95, canary: 5}, preflight: {}}\n"
+        "  m: {split: {production: 95, canary: 5}, preflight: {}, shadow: {canary: 10}}\n"
     )
     world = World()
     world.effects = "it is an agent"
@@ -147,6 +147,7 @@ def test_a_version_that_pre_flights_leave_out_is_named(opens: Opens, tmp_path: P
 
     assert done.exit_code == 0, done.output
     assert done.stdout.count("     left out of pre-flights: it is an agent\n") == 2
+    assert done.stdout.count("     left out of shadows: it is an agent\n") == 2
 
 
 def test_an_environment_of_its_own_is_built_and_shown_and_a_refusal_is_named(

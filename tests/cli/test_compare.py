@@ -381,3 +381,22 @@ def test_cost_is_a_line_of_its_own(ask: Ask, check: dict[str, Any], line: str) -
 
     [row] = [text for text in shown.splitlines() if "processor time" in text]
     assert line in " ".join(row.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ({}, "0.0769 % of 2600 0.115 % of 2600 +0.04 points no sign"),
+        ({"shows_none": False}, "+0.04 points … not enough data"),
+        ({"shows_none": False, "verdict": "fail", "judges": True}, "+0.04 points ✘ FAIL"),
+    ],
+    ids=["no sign", "too few", "fails"],
+)
+def test_copies_of_requests_are_a_line_of_their_own(ask: Ask, said: dict[str, Any], line: str) -> None:
+    check = documents.shadow_check(**said)
+    shown = ask({"sentiment": {"canary": entry("pass", "It is.", checks=[check])}}, columns=160).output
+
+    [row] = [text for text in shown.splitlines() if "faults of copies" in text]
+    assert line in " ".join(row.replace("│", " ").split())
+    sentences = " ".join(shown.split())
+    assert f"shadow: {check['why']} {check['shown']} {check['needed']}" in sentences

@@ -8,7 +8,8 @@ from router.control import alias_watch
 from router.control.alias_watch import AliasWatch, until_next_poll
 from router.control.history import BoundTimes
 from router.control.status import Status, TrafficCounts
-from router.core.events import AliasAspired, AliasBound, LastGoodRefused, Polled, ServingFromCache
+from router.core.cache_events import LastGoodRefused, ServingFromCache
+from router.core.events import AliasAspired, AliasBound, Polled
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.policy import State
 from router.errors import ModelUnknown, RegistryRefused, RegistryUnavailable

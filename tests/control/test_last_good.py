@@ -9,7 +9,7 @@ import pytest
 from router.control.alias_watch import AliasWatch
 from router.control.last_known_good import LastKnownGood
 from router.control.rollback import RollbackWatch
-from router.core.events import LastGoodNotWritten
+from router.core.cache_events import LastGoodNotWritten
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.errors import CacheRefused
 from router.serving.models import ModelSet

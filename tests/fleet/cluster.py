@@ -27,8 +27,8 @@ from tests.support.waiting import wait_until
 
 BUILD_FAULTS = Path(faulty_registry.__file__).with_name("build_faults.py")
 POLL_SECONDS = 0.5
-MIN_DRAIN_SECONDS = 2
-"""Longer than Envoy takes to notice that a gateway is not ready."""
+MIN_DRAIN_SECONDS = 0.5
+"""Longer than Envoy takes to notice that a gateway is not ready. Then it waits for 2 s without requests."""
 TOKEN = "by-which-the-gateways-sign"
 LOWER_TOKEN = "alertmanagers-only-0123456789"
 HALF = "{split: {production: 50, canary: 50}}"
@@ -116,6 +116,10 @@ class Cluster:
     def host(self, number: int) -> Host:
         return self.network.hosts[number]
 
+    def name(self, *more: int) -> None:
+        """All find those that run, and those of the numbers `more`, as peers."""
+        self.network.name([self.host(number) for number in (*self.gateways, *more)])
+
     def start(self, number: int) -> GatewayProcess:
         """It announces itself, and its versions load yet. What a former one in its host kept is there."""
         place = self.directory / f"gw-{number}"
@@ -134,7 +138,7 @@ class Cluster:
 
     def start_all(self, canary: int = 2, count: int = 3) -> None:
         """At once. Returns once Envoy gives each requests, and each has its canary, too."""
-        self.network.name(self.network.hosts[:count])
+        self.name(*range(count))
         with ThreadPoolExecutor() as threads:
             list(threads.map(self.start, range(count)))
         for number in range(count):
@@ -162,16 +166,17 @@ class Cluster:
             lambda: "\n".join(one.story()[-1500:] for one in these),
         )
 
-    def canary_at(self, share: float) -> Callable[[GatewayProcess], bool]:
-        """Whether a gateway gives the canary so many percent."""
-        return lambda gateway: gateway.model()["split"]["canary"] == share
-
     def verb(self, verb: str, **keys: Any) -> None:
         """Said to one of them, whichever the Service chooses."""
         body = {"model": "sentiment", "by": "ann", "reason": "asked for by a test", **keys}
         headers = {"Authorization": f"Bearer {TOKEN}"}
         answer = requests.post(f"{self.admin}/-/{verb}", json=body, headers=headers, timeout=30 * slack())
         assert answer.status_code == 200, answer.text
+
+
+def canary_at(share: float) -> Callable[[GatewayProcess], bool]:
+    """Whether a gateway gives the canary so many percent."""
+    return lambda gateway: gateway.model()["split"]["canary"] == share
 
 
 @contextmanager
@@ -210,10 +215,6 @@ def running_cluster(
         try:
             yield cluster
         finally:
-            with ThreadPoolExecutor() as threads:
-                list(threads.map(_end, cluster.started))
-
-
-def _end(gateway: GatewayProcess) -> None:
-    gateway.hurry()
-    gateway.stop()
+            for gateway in cluster.started:
+                gateway.process.kill()  # its children end with it; a stop would wait for peers that stop, too
+                gateway.stop()

@@ -26,7 +26,7 @@ def fleet_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedR
 
 @pytest.fixture
 def cluster(fleet_registry: SharedRegistry, tmp_path: Path) -> Iterator[Cluster]:
-    """Four hosts without gateways; of `sentiment` version 1 is production, and 2 the canary."""
+    """Six hosts without gateways; of `sentiment` version 1 is production, and 2 the canary."""
     fleet_registry.reset()
-    with running_cluster(fleet_registry, tmp_path, hosts=4) as cluster:
+    with running_cluster(fleet_registry, tmp_path, hosts=6) as cluster:
         yield cluster

@@ -21,6 +21,10 @@ TRAFFIC, ADMIN, REGISTRY = 8000, 8001, 5000
 """Where it listens for callers, for operators and Alertmanager, and for the gateways."""
 LOOK_SECONDS = 0.25
 """Between two questions for the readiness of a gateway."""
+UNHEALTHY = 3
+"""Questions in a row without an answer; one that is answered 503 is enough, as Envoy has it."""
+FLUSH_MILLISECONDS = 50
+"""How long what it writes down may be on its way."""
 IDLE_SECONDS = 60
 """After which it closes a connection to a gateway: below `server.idle_seconds`, or both could act at once."""
 _JSON = "type.googleapis.com/envoy.extensions"
@@ -70,8 +74,7 @@ class Envoy:
         return hosts
 
     def requests(self, listener: str) -> list[dict[str, Any]]:
-        """Every request through `traffic`, `admin` or `registry` so far: see the keys of `_written`."""
-        self._post("/reopen_logs")  # which writes what is still in memory
+        """Every request through `traffic`, `admin` or `registry` until a moment ago, by `_written`."""
         lines = (self._directory / f"{listener}.log").read_text().splitlines()
         return [json.loads(line) for line in lines if line.endswith("}")]
 
@@ -112,7 +115,7 @@ def running_envoy(
         "interval": f"{LOOK_SECONDS}s",
         "no_traffic_interval": f"{LOOK_SECONDS}s",
         "no_traffic_healthy_interval": f"{LOOK_SECONDS}s",
-        "unhealthy_threshold": 1,
+        "unhealthy_threshold": UNHEALTHY,
         "healthy_threshold": 1,
         "http_health_check": {"path": "/readyz"},
     }
@@ -134,6 +137,7 @@ def running_envoy(
     }
     config.write_text(json.dumps(document, indent=1))
     command = [found, "-c", str(config), "--concurrency", "1", "--disable-hot-restart", "-l", "warning"]
+    command += ["--file-flush-interval-msec", str(FLUSH_MILLISECONDS)]
     with (directory / "envoy.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:

@@ -7,7 +7,7 @@ import pytest
 import requests
 
 from tests.conftest import Figure
-from tests.fleet.cluster import Cluster
+from tests.fleet.cluster import Cluster, canary_at
 from tests.support.faulty_registry import body_of
 from tests.support.gateway import GatewayProcess
 from tests.support.load import Load
@@ -55,14 +55,14 @@ def test_a_fourth_that_starts_with_nothing_gives_a_capped_or_broken_canary_nothi
 ) -> None:
     """Row 123. It asks its peers before it serves."""
     cluster.start_all()
-    cluster.network.name(cluster.network.hosts)
+    cluster.name(3)
     cluster.verb("abort")
-    cluster.everywhere(cluster.canary_at(0), 10 * slack)
+    cluster.everywhere(canary_at(0), 10 * slack)
     gives_the_canary_nothing(cluster, slack)
     gone(cluster, cluster.directory / "gw-3")
 
     cluster.verb("resume")
-    cluster.everywhere(cluster.canary_at(50), 10 * slack)
+    cluster.everywhere(canary_at(50), 10 * slack)
     with Load(cluster.url, clients=8, rate=60 / slack, body=body_of("raise")) as load:
         took = cluster.everywhere(breaker_is_open, 90 * slack)
     assert load.failed == [], "production answers what a canary fails"

@@ -114,6 +114,7 @@ def model_state() -> Document:
         "caps": [],
         "pins": {},
         "preflight": None,
+        "shadow": None,
         "rollback": {"name": "previous", "version": None, "ready": 0, "reason": "", "until": None},
         "warnings": [],
     }
@@ -169,11 +170,47 @@ def version_state(alias: str, *, breaker: bool = False) -> Document:
             "row_seconds": 0.0001,
             "predict_seconds": {"p50": 0.0023, "p95": 0.0042},
             "peak_memory_bytes": 214 << 20,
-            "processor_seconds": {"load": 1.1, "warmup": 0.1, "predict": 5.2, "preflight": 0.0, "other": 2.3},
+            "processor_seconds": {
+                "load": 1.1,
+                "warmup": 0.1,
+                "predict": 5.2,
+                "preflight": 0.0,
+                "shadow": 0.0,
+                "other": 2.3,
+            },
         },
         "preflight": None,
         "worker_ends": {"counts": {}, "last": None},
         "breaker": closed if breaker else None,
+    }
+
+
+def shadow_check(**said: Any) -> Document:
+    """The check of copies, which only a model has whose requests are shadowed."""
+    seconds = {"p50": 0.004, "p95": 0.009, "p99": 0.02}
+    counts = {"pairs": 2600, "agreed": 2510, "dropped": 40, "other_type": 0, "other_length": 0}
+    arm = {"requests": 2600, "predict_seconds": seconds}
+    return {
+        "check": "shadow",
+        "judges": False,
+        "verdict": "not_enough_data",
+        "why": "No sign in 2600 copies of production's requests: the canary alone failed 3.",
+        "limit": 0.005,
+        "production": {**arm, "events": 2, "rate": 2 / 2600, "keys": 2},
+        "canary": {**arm, "events": 3, "rate": 3 / 2600, "keys": 3},
+        "difference": 1 / 2600,
+        "interval": None,
+        "excused": 18,
+        **counts,
+        "flips": 61,
+        "rows": 7400,
+        "scores": {"raised": 700, "lowered": 600, "edges": [1e-6, 1.0], "counts": [10, 5, 2500, 0]},
+        "shows_none": True,
+        "pairs_needed": 1400,
+        "seconds_to_show_point": 140.0,
+        "needed": "A 1-point error difference shows in about 1400 copies, in about 2 min at this rate.",
+        "shown": "Of copies: 2510 of 2600 copies agree.",
+        **said,
     }
 
 

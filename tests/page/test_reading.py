@@ -2,6 +2,7 @@
 
 import re
 import time
+from typing import Any
 
 import pytest
 from selenium.webdriver.common.action_chains import ActionChains
@@ -71,6 +72,30 @@ def test_what_is_only_reported_has_the_words_of_the_terminal_and_never_those_of_
 
     cells = browser.texts(".checks tbody tr:nth-child(n+3) td:nth-child(5)")
     assert cells == [f"{word}\nreported only" for word in words]
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({}, "≈ no sign\ncan fail, not pass"),
+        ({"shows_none": False}, "… NOT ENOUGH DATA\ncan fail, not pass"),
+        ({"shows_none": False, "verdict": "fail", "judges": True}, "✕ FAIL"),
+    ],
+    ids=["no sign", "too few", "fails"],
+)
+def test_copies_of_requests_have_a_row_where_there_are_any(
+    browser: Browser, gateway: Canned, said: dict[str, Any], words: str
+) -> None:
+    checks = gateway.compare["models"]["sentiment"]["canary"]["checks"] if gateway.compare else []
+    checks.append(documents.shadow_check(**said))
+    browser.open(gateway.url)
+    shown(browser)
+
+    row = browser.texts(".checks tbody tr:last-child td")
+    assert "Faults of copies" in browser.texts(".checks tbody tr:last-child")[0]
+    assert "3\u00a0of\u00a02\u202f600" in row[-4]
+    assert row[-2] == words
+    assert "Of copies: 2510 of 2600 copies agree." in row[-1]
 
 
 def test_scores_that_are_not_counted_have_the_words_of_the_terminal(

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import asdict
 
 from router.core.ids import VersionId
 from router.core.scores import ScoreCounts
@@ -29,6 +30,7 @@ from router.protocol.messages import (
     VersionInfo,
     answers_frame,
 )
+from router.protocol.shadow_frames import Compared, ShadowQuery
 from tests.support.waiting import until
 
 SPEC = LoadSpec(VersionId("churn", 1), "/cache/churn/1", None)
@@ -305,3 +307,20 @@ async def test_a_worker_that_says_it_repeated_what_nobody_asked_for_reaches_nobo
     await until(lambda: worker.to_repeat == 0 and bool(repeated), 2 * slack)
     assert repeated == [2]
     assert not worker.exited.done()
+
+
+async def test_a_comparison_that_nobody_asked_for_ends_the_worker(puppet: Puppet, slack: float) -> None:
+    """Nor another one's, nor the same one twice."""
+    worker = await ready(puppet, slack)
+    compared: list[Compared] = []
+    worker.shadow(ShadowQuery(Query(b"{}", None), None, 0.5), compared.append)
+    good = asdict(Compared("compared", 1, PredictStatus.OK, 1, 1, False, 0.25, 0.125, 0.25))
+    puppet.say(good)
+    await until(lambda: compared)
+    assert worker.processor_time.by_phase()["shadow"] == 0.125
+    assert worker.predict_seconds == 0.0, "what threads are shared out by"
+
+    puppet.say(good)
+
+    await until(puppet.exited.done)
+    assert len(compared) == 1

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from router.agent.cache import part_of, publish
 from router.agent.manifest import FILES
-from router.core.events import OwnCopyNeeded
+from router.core.cache_events import OwnCopyNeeded
 from router.errors import LoadFailed
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.worker_client import Worker, WorkerLoader

@@ -6,6 +6,7 @@ from router.analysis.criteria import Criteria
 from router.analysis.run_key import RunSubject, subject_of
 from router.analysis.run_state import RunState, RunStateData
 from router.analysis.statistics.records import ArmRecord, Batch, Ended, Join, Ranges, Record, RunCell, RunId
+from router.analysis.statistics.shadow_record import ShadowCounts, ShadowRecord
 from router.core.ids import CANARY, VersionId
 from router.core.scores import ScoreSpec
 
@@ -93,6 +94,33 @@ arms = st.builds(
 )
 halves = st.sampled_from([(0, 50_000), (0, 100_000), (5_000, 100_000), (50_000, 50_000), (49_999, 50_001)])
 ranges = st.builds(Ranges, halves, halves)
+
+
+def shadow_counts(raw: bytes) -> ShadowCounts:
+    """Counts that do not contradict each other, and leave room for what a record holds of them."""
+    pairs = 1_000 + number(raw[:2], 1_000)
+    both, canary, production = (100 + number(raw[at : at + 1], 100) for at in (2, 3, 4))
+    agreed, other_type, other_length = (number(raw[at : at + 2], pairs + 1) for at in (5, 7, 9))
+    rows = number(raw[11:13], 9_000)
+    flips, dropped = number(raw[13:15], rows + 1), number(raw[15:], 2**53)
+    return ShadowCounts(
+        pairs, production + both, canary + both, both, agreed, other_type, other_length, flips, rows, dropped
+    )
+
+
+def few_by(indexes: int) -> st.SearchStrategy[dict[int, int]]:
+    """The same as `count_by`, of which there are few."""
+    return count_by(indexes, 5).map(lambda counted: {index: count % 100 for index, count in counted.items()})
+
+
+shadows = st.builds(
+    ShadowRecord,
+    st.binary(min_size=22, max_size=22).map(shadow_counts),
+    few_by(15),
+    few_by(301),
+    few_by(301),
+    *[buckets_of_a_cell] * 4,
+)
 records = st.builds(
     Record,
     ranges,
@@ -105,6 +133,7 @@ records = st.builds(
     buckets_of_a_cell,
     first_scores,
     counts,
+    st.none() | shadows,
 )
 cells = st.builds(
     RunCell,

@@ -15,6 +15,7 @@ from router.core.ids import Alias, VersionId
 from router.core.memory import Resident, Room
 from router.core.processor_time import ProcessorTime
 from router.core.scores import OutputSpec
+from router.core.shadow_comparison import NOT_COMPARED, compare_answers
 from router.core.version_environment import VersionEnvironment
 from router.errors import (
     CacheRefused,
@@ -32,6 +33,7 @@ from router.errors import (
 from router.processes.process import Exit
 from router.protocol.cpu_threads import at_first
 from router.protocol.messages import Answer, Batching, LoadSpec, PredictStatus, Query, VersionInfo
+from router.protocol.shadow_frames import Compared, ShadowQuery
 from router.serving.ports import DownloadTurn
 from router.settings.where import AddressSettings
 
@@ -81,6 +83,9 @@ class FakeWorker:
         self.apart = world.apart
         self.on_failed: Callable[[int, int, RequestRefused], None] = lambda number, place, error: None
         self.given_up: list[int] = []
+        self.shadows: list[ShadowQuery] = []
+        """Shadows that it was asked for."""
+        self._shadow: tuple[ShadowQuery, Callable[[Compared], None]] | None = None
         self.repeats = 0
         """Requests that it was asked to repeat."""
         self.frames: list[list[Query]] = []
@@ -100,6 +105,7 @@ class FakeWorker:
         if self.exited.done():
             return 0  # as into a socket that is closed: what nobody reads is not refused
         assert self._on_repeated is None, "a frame was handed over while a repeat ran"
+        assert self._shadow is None, "a frame was handed over while a shadow ran"
         frames = {id(on_answers) for on_answers, _, _ in self._unanswered}
         assert len(frames) < self.parallel, "a frame was handed over before a former one was answered"
         self.frames.append(list(queries))
@@ -115,6 +121,43 @@ class FakeWorker:
         self._on_repeated = on_repeated
         if not self.world.held:
             asyncio.get_running_loop().call_soon(self.end_repeat)
+
+    def shadow(self, asked: ShadowQuery, on_compared: Callable[[Compared], None]) -> None:
+        assert not self._unanswered, "a shadow was asked for while a request ran"
+        assert self._on_repeated is None, "a shadow was asked for beside a repeat"
+        assert self._shadow is None, "a shadow was asked for beside another"
+        self._shadow = asked, on_compared
+        self.shadows.append(asked)
+        if not self.world.held_shadows:
+            asyncio.get_running_loop().call_soon(self.end_shadow)
+
+    def end_shadow(self) -> None:
+        """The shadow that it was asked for is over."""
+        if self._shadow is None or self.exited.done():
+            return
+        (asked, on_compared), self._shadow = self._shadow, None
+        answer = self.world.answer(self.version, asked.query)
+        compared = NOT_COMPARED
+        if asked.production is not None and answer.predict_status is PredictStatus.OK:
+            compared = compare_answers(asked.production, answer.body, None, asked.cut_off)
+        self.processor_time.shadowed(answer.processor_seconds, answer.processor_seconds)
+        on_compared(
+            Compared(
+                "compared",
+                0,
+                answer.predict_status,
+                answer.rows,
+                answer.answer_rows,
+                answer.all_nan,
+                answer.predict_seconds,
+                answer.processor_seconds,
+                answer.processor_seconds,
+                compared.same_type,
+                compared.flips,
+                compared.rows,
+                compared.difference,
+            )
+        )
 
     def end_repeat(self) -> None:
         """The repeat that it was asked for is over."""
@@ -276,6 +319,8 @@ class FakeWorld:
     """What served last, by the cache's record."""
     torn_record: bool = False
     held: bool = False
+    held_shadows: bool = False
+    """Shadows last until `end_shadow`."""
     batching: Batching = MERGES
     threads: int = 1
     apart: bool = False

@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 
 from router.core.memory import Resident, Room
 from router.core.processor_time import ProcessorTime
@@ -18,11 +19,13 @@ from router.processes.memory import MEMORY
 from router.processes.process import Exit
 from router.protocol.cpu_threads import CpuThreads
 from router.protocol.messages import Answer, Batching, LoadSpec, Query, VersionInfo
+from router.protocol.shadow_frames import Compared, ShadowQuery
 from router.worker.load import Loaded, load_version
 from router.worker.scorer import Placed, Scorer
+from router.worker.shadow import answer_shadow
 
 _OnAnswers = Callable[[Sequence[int], Sequence[Answer]], None]
-_Frame = tuple[Sequence[Query], _OnAnswers]
+_Task = Callable[[Scorer], None]
 
 
 class InProcessWorker:
@@ -44,12 +47,17 @@ class InProcessWorker:
         self._loop = asyncio.get_running_loop()
         self.exited: asyncio.Future[Exit] = self._loop.create_future()
         """Done when it was closed or "killed"; its thread ends after the predict that runs."""
-        self._frames: queue.SimpleQueue[_Frame | None] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         threading.Thread(target=self._answer_requests, args=(loaded,), name="version", daemon=True).start()
 
     def submit(self, queries: Sequence[Query], on_answers: _OnAnswers) -> int:
         """As `Worker.submit`."""
-        self._frames.put((queries, on_answers))
+
+        def answer(scorer: Scorer) -> None:
+            for places, answers in self._predicted(scorer, queries):
+                self._loop.call_soon_threadsafe(self._hand_out, partial(on_answers, places, answers))
+
+        self._tasks.put(answer)
         return 0
 
     def give_up(self, number: int) -> None:
@@ -61,6 +69,15 @@ class InProcessWorker:
     def repeat(self, on_repeated: Callable[[], None]) -> None:
         """Nothing: it keeps no request."""
         on_repeated()
+
+    def shadow(self, asked: ShadowQuery, on_compared: Callable[[Compared], None]) -> None:
+        """As `Worker.shadow`, between two requests."""
+
+        def answer(scorer: Scorer) -> None:
+            compared = answer_shadow(scorer, 0, asked, lambda: 0.0)
+            self._loop.call_soon_threadsafe(self._hand_out, partial(on_compared, compared))
+
+        self._tasks.put(answer)
 
     def stop_sharing(self, batching: Batching) -> None:
         """As `Worker.stop_sharing`."""
@@ -86,25 +103,23 @@ class InProcessWorker:
         self._end(Exit(code=0))
 
     def _end(self, how: Exit) -> None:
-        self._frames.put(None)
+        self._tasks.put(None)
         if not self.exited.done():
             self.exited.set_result(how)
 
     def _answer_requests(self, loaded: Loaded) -> None:
         with suppress(RuntimeError):  # the event loop is closed: nobody listens any more
-            while (frame := self._frames.get()) is not None:
-                queries, on_answers = frame
-                for places, answers in self._predicted(loaded.scorer, queries):
-                    self._loop.call_soon_threadsafe(self._hand_out, on_answers, places, answers)
+            while (task := self._tasks.get()) is not None:
+                task(loaded.scorer)
 
     def _predicted(self, scorer: Scorer, queries: Sequence[Query]) -> Iterator[Placed]:
         if self.batching.merges:
             return scorer.together(queries)
         return (((place,), (scorer.answer(query),)) for place, query in enumerate(queries))
 
-    def _hand_out(self, on_answers: _OnAnswers, places: Sequence[int], answers: Sequence[Answer]) -> None:
+    def _hand_out(self, take: Callable[[], None]) -> None:
         if not self.exited.done():
-            on_answers(places, answers)
+            take()
 
 
 class InProcessLoader:

@@ -26,6 +26,7 @@ from router.adapters.prometheus.catalog import (
     POLLS,
     PREFIX,
     REJECTIONS,
+    SHADOW_RESULTS,
     SIGNS,
     SWAPS,
     VERDICTS,
@@ -75,6 +76,7 @@ _LIFETIMES = f"""\
 
 _EXCEPTIONS = {
     "request_duration_seconds": f"{_OF_VERSION}; all but ok {_BOUND}, and failures from the first",
+    "shadow_comparisons_total": "with the first copy, each result at 0",
     "split_ratio": f"{_OF_MODEL}, for each alias of the split",
     "split_configured_ratio": f"{_OF_MODEL}, for each alias of the split",
     "verdict": "while the comparison runs, for each alias but production",
@@ -123,6 +125,7 @@ LISTED: Mapping[tuple[str, str], Sequence[str]] = {
     ("result", "model_swaps_total"): SWAPS,
     ("result", "registry_polls_total"): POLLS,
     ("result", "notifications_total"): NOTIFICATIONS,
+    ("result", "shadow_comparisons_total"): SHADOW_RESULTS,
     ("state", "fleet_peers"): PEERS,
     ("state", "fleet_members"): MEMBERS,
     ("verdict", "verdict"): VERDICTS,

@@ -87,6 +87,12 @@ class Server:
         """The same after a restart."""
         return f"http://{self._host}:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """Of the process whose children answer."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self, seconds: float) -> None:
         """Returns once it answers."""
         directory = self.directory

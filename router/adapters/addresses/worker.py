@@ -16,6 +16,7 @@ from router.errors import CallerGone, OutboundFailed, RequestRefused, WorkerDied
 from router.processes.process import Exit
 from router.protocol.cpu_threads import CpuThreads
 from router.protocol.messages import Answer, Batching, Query, ScoringProtocol, VersionInfo
+from router.protocol.shadow_frames import Compared, ShadowQuery
 
 PROBE_PAUSE_SECONDS = 5.0
 """Between two looks at a version that serves."""
@@ -96,6 +97,10 @@ class AddressWorker:
     def repeat(self, on_repeated: Callable[[], None]) -> None:
         """Nothing: it has nothing to repeat."""
         on_repeated()
+
+    def shadow(self, asked: ShadowQuery, on_compared: Callable[[Compared], None]) -> None:
+        """Never: settings refuse shadows of versions that run elsewhere."""
+        raise NotImplementedError(_NOT_HERE)
 
     def stop_sharing(self, batching: Batching) -> None:
         """Nothing: no requests share a predict."""

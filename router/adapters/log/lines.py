@@ -6,6 +6,15 @@ from typing import Any, NamedTuple
 import structlog
 
 from router.core import events, state_events
+from router.core.cache_events import (
+    CacheEvicted,
+    CacheOverBound,
+    CopyMended,
+    LastGoodNotWritten,
+    LastGoodRefused,
+    OwnCopyNeeded,
+    ServingFromCache,
+)
 from router.core.environment_events import (
     EnvironmentBuilt,
     EnvironmentRebuilt,
@@ -281,35 +290,35 @@ def _line_of_listener(event: events.Event) -> Line | None:
 
 def _line_of_cache(event: events.Event) -> Line | None:
     match event:
-        case events.ServingFromCache(model, versions):
+        case ServingFromCache(model, versions):
             numbers = {alias: version.number for alias, version in versions.items()}
             return Line(
                 logging.WARNING,
                 "the registry is out of reach; starting from what served last",
                 {"model": model, "versions": numbers},
             )
-        case events.LastGoodRefused(model, error):
+        case LastGoodRefused(model, error):
             values = {"model": model, "error": error}
             return Line(logging.WARNING, "the record of what served last can not be used", values)
-        case events.LastGoodNotWritten(model, error):
+        case LastGoodNotWritten(model, error):
             values = {"model": model, "error": error}
             return Line(logging.WARNING, "what serves could not be recorded", values)
-        case events.CopyMended(version, files):
+        case CopyMended(version, files):
             mended: dict[str, Any] = {"model": version.model, "version": version.number, "files": files}
             mended["remedy"] = "`writable: true` of the model, where it is the version that writes them"
             return Line(
                 logging.WARNING, "files of a copy in the cache had changed, and were fetched anew", mended
             )
-        case events.OwnCopyNeeded(version, error):
+        case OwnCopyNeeded(version, error):
             return Line(
                 logging.WARNING,
                 "a version writes among its files; its workers have copies of their own (writable)",
                 {"model": version.model, "version": version.number, "error": error},
             )
-        case events.CacheEvicted(versions, cache_bytes):
+        case CacheEvicted(versions, cache_bytes):
             left = {"versions": versions, "cache_mib": cache_bytes >> 20}
             return Line(logging.INFO, "versions that nobody uses left the cache", left)
-        case events.CacheOverBound(cache_bytes, bound_bytes):
+        case CacheOverBound(cache_bytes, bound_bytes):
             sizes = {"cache_mib": cache_bytes >> 20, "bound_mib": bound_bytes >> 20}
             return Line(
                 logging.WARNING, "the cache is over its bound, and all that is in it is in use", sizes

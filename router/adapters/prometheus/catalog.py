@@ -87,6 +87,7 @@ LOOPS = (
     "orphans",
     "shared memory",
     "processors",
+    "idle processors",
     "worker memory",
     "state",
     "break-glass",
@@ -97,6 +98,8 @@ NOTIFICATIONS = tuple(map(str, NotificationResult))
 PEERS = ("reachable", "unreachable")
 VERDICTS = ("pass", "fail", "not_enough_data")
 BOUNDS = ("low", "high")
+SHADOW_RESULTS = ("agree", "disagree", "canary_error", "production_error", "dropped")
+"""`canary_error` and `production_error`: only that version failed."""
 MEMBERS = ("counted", "waiting", "left_out")
 SIGNS = ("positive", "negative")
 INVALID = ("nan", "inf", "non_numeric", "out_of_range")
@@ -163,6 +166,12 @@ class Catalog(Store):
             "from_alias",
             "to_alias",
             "reason",
+        )
+        self.shadow_comparisons = counter(
+            "shadow_comparisons_total",
+            "Copies of production's requests that went to a canary, by how the two answers compare.",
+            "model",
+            "result",
         )
         self.split = gauge("split_ratio", "Share of keys in force, 0 to 1.", *_ALIAS)
         self.split_configured = gauge(

@@ -30,13 +30,16 @@ from router.adapters.prometheus.catalog import (
     bounded,
     reasons_of,
 )
+from router.adapters.prometheus.shadow import ShadowSeries
 from router.adapters.prometheus.store import Histogram, Value
 from router.adapters.prometheus.version import VersionSeries
 from router.core import events
+from router.core.cache_events import Downloaded
 from router.core.environment_events import EnvironmentBuilt
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.outbound_events import NotificationTried
 from router.core.outcomes import NOT_HTTP, RefusalReason
+from router.core.shadow_events import ShadowCompared, ShadowDropped
 from router.core.split import BUCKETS
 from router.core.state_events import StateWriteFailed
 from router.core.version_environment import VersionEnvironment
@@ -187,6 +190,7 @@ class PrometheusRecorder:
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._process)
         self._catalog = catalog = Catalog()
+        self._shadows = ShadowSeries(catalog)
         catalog.build_info.series(version).value = 1
         for refusal in (RefusalReason.UNKNOWN_MODEL, RefusalReason.OVERLOADED, *NOT_HTTP):
             catalog.rejected.series(OTHER, refusal.value)
@@ -218,7 +222,7 @@ class PrometheusRecorder:
             events.VersionGone: self._version_gone,
             events.WorkerEnded: self._worker_ended,
             events.WorkerLoadFailed: self._worker_load_failed,
-            events.Downloaded: self._downloaded,
+            Downloaded: self._downloaded,
             events.Polled: self._polled,
             events.ModelRemoved: self._model_removed,
             events.ConfigApplied: self._config_applied,
@@ -226,6 +230,8 @@ class PrometheusRecorder:
             events.ReadinessChanged: self._readiness_changed,
             events.TickFailed: self._tick_failed,
             events.AnswersCut: self._answers_cut,
+            ShadowCompared: self._shadow,
+            ShadowDropped: self._shadow,
             EnvironmentBuilt: self._environment_built,
             StateWriteFailed: self._state_write_failed,
             NotificationTried: self._notification_tried,
@@ -383,6 +389,9 @@ class PrometheusRecorder:
         if known and (event.model, event.from_alias) in self._aliases:
             reason = bounded(event.reason, FALLBACKS)
             self._catalog.fallbacks.series(event.model, *aliases, reason).value += 1
+
+    def _shadow(self, event: ShadowCompared | ShadowDropped) -> None:
+        self._shadows.record(event, self._models)
 
     def _rejected(self, event: events.Rejected) -> None:
         known = event.model in self._models and event.reason not in NOT_HTTP
@@ -549,7 +558,7 @@ class PrometheusRecorder:
     def _environment_built(self, event: EnvironmentBuilt) -> None:
         self._catalog.build_seconds.series().observe(event.about.build_seconds)
 
-    def _downloaded(self, event: events.Downloaded) -> None:
+    def _downloaded(self, event: Downloaded) -> None:
         self._catalog.downloaded_bytes.series().value += event.size
 
     # Gateway

@@ -12,7 +12,8 @@ from typing import Any
 from router.adapters.registry.agent import RegistryAddress
 from router.adapters.shared_tasks import SharedTasks, TasksClosed
 from router.core.artifact_source import STORES
-from router.core.events import CacheEvicted, CacheOverBound, CopyMended, Downloaded, Recorder
+from router.core.cache_events import CacheEvicted, CacheOverBound, CopyMended, Downloaded
+from router.core.events import Recorder
 from router.core.ids import VersionId
 from router.errors import ChildLost, ChildTimeout, FetchFailed, FetchRefused
 from router.processes.child import Child, Launcher

@@ -18,6 +18,7 @@ from router.analysis.statistics.records import (
     first_score,
     score_units,
 )
+from router.analysis.statistics.shadow_counter import ShadowCounter, ShadowPair
 from router.core.breaker import OutageRule
 from router.core.ids import PRODUCTION, Alias
 from router.core.scores import OutputSpec, ScoreSpec
@@ -152,6 +153,7 @@ class _Part:
         "line",
         "ranges",
         "seen",
+        "shadow",
         "slow",
         "split",
     )
@@ -161,6 +163,7 @@ class _Part:
         self.flags = _owned(ranges)
         self.cell_scores: dict[int, int] = {}
         """The first score of each bucket in this cell, as records held them so far."""
+        self.shadow = ShadowCounter()
         self.has_record = False
         """Whether there is one of this cell already; then its counts by group follow, if asked for."""
         self._begin_record()
@@ -188,6 +191,7 @@ class _Part:
             self.seen,
             self.first_scores,
             self.left_out,
+            self.shadow.drain(),
         )
         self.cell_scores |= self.first_scores
         self._begin_record()
@@ -201,6 +205,7 @@ class _Part:
         for bucket in self.cell_scores:
             self.flags[bucket] |= _SCORED
         self.cell_scores = {}
+        self.shadow.end_cell()
         self.has_record = False
 
 
@@ -223,6 +228,8 @@ class CellRecorder:
         self._units = score_units(output) if isinstance(output, ScoreSpec) else ()
         self._line = line
         self._failed_batches: deque[tuple[bool, int]] = deque(maxlen=FAILED_BATCHES_KNOWN)
+        self._failed_pairs: deque[tuple[bool, int]] = deque(maxlen=FAILED_BATCHES_KNOWN)
+        """The same of predicts in which one version failed alone what both were asked."""
         self._ended: list[_Part] = []
         """What no request is counted in any more, until it is drained."""
         self._older: list[_Part] = []
@@ -276,6 +283,24 @@ class CellRecorder:
             arm.durations[bin_of(seconds)] += 1
         if self._indexes:
             self._score(part, arm, bucket, bin_index, first=not flags & _SCORED)
+
+    def compare(self, pair: ShadowPair) -> None:
+        """Count one shadow request, by the split that gave its original to production."""
+        part = self._of_shadow(pair.split)
+        if part is None or part.flags[pair.bucket] >> _OWNER:
+            return
+        batch = pair.failed_batch
+        alone = None if batch is None else (pair.canary_fault, batch)
+        if (is_event := alone is None or alone not in self._failed_pairs) and alone is not None:
+            self._failed_pairs.append(alone)
+        part.shadow.count(pair, is_event=is_event)
+
+    def drop_shadow(self) -> None:
+        """One request that was to be shadowed was not compared."""
+        self._part.shadow.drop()
+
+    def _of_shadow(self, split: Split) -> _Part | None:
+        return self._part if split is self._part.split else self._of(split)
 
     def _abandoned(self, part: _Part, seen: Observation) -> None:
         # It is slow already, or it is not known whether it would have been. Of both versions alike: callers
@@ -353,6 +378,8 @@ class CellRecorder:
         for every, bits in ((FAULT_CELLS, _FAULT | _FAULTY_CALL), (SLOW_CELLS, _SLOW)):
             if cells % every == 0:
                 self._part.flags[:] = self._part.flags.translate(_WITHOUT[bits])
+        if cells % FAULT_CELLS == 0:
+            self._part.shadow.begin_epoch()
 
     def change_split(self, split: Split) -> None:
         """`split` routes requests from now on; another step begins, if the shares are others."""
@@ -372,10 +399,12 @@ class CellRecorder:
         self._part = self._new_part(before.split)
         self._part.flags = before.flags.translate(_WITHOUT[_SLOW])  # a bucket may be slow by this one again
         self._part.cell_scores = before.cell_scores | before.first_scores
+        self._part.shadow = before.shadow
 
     def report_anew(self) -> None:
         """A step began for all gateways: what was reported by this split before it did not count."""
         self._part.flags = _owned(self._part.ranges)
+        self._part.shadow.report_anew()
 
 
 def _owned(ranges: Ranges) -> bytearray:
@@ -393,6 +422,7 @@ def _holds_anything(record: Record) -> bool:
     arms = record.production, record.canary
     return bool(
         record.left_out
+        or record.shadow is not None
         or record.seen
         or record.slow
         or any(arm.requests or arm.timed or arm.groups for arm in arms)

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 from msgspec import Struct, field
 
+from router.analysis.statistics.shadow_record import ShadowRecord, add_shadow
 from router.core.scores import ClassSpec, OutputSpec
 from router.core.split import BUCKETS
 
@@ -88,6 +89,8 @@ class Record(Struct, array_like=True):
     """`bin_index` by bucket. Of several in one cell, in whatever order they came, that of `first_score`."""
     left_out: int = 0
     """Requests whose bucket is not of the arm that had them."""
+    shadow: ShadowRecord | None = None
+    """Copies of production's requests that the canary answered; None where there were none."""
 
 
 class RunCell(Struct, array_like=True):
@@ -201,6 +204,9 @@ def add(into: Record, other: Record, indexes: int, *, timed: bool = True) -> Non
     into.faulty_calls |= other.faulty_calls
     into.seen |= other.seen
     into.left_out += other.left_out
+    if other.shadow is not None:
+        into.shadow = into.shadow or ShadowRecord()
+        add_shadow(into.shadow, other.shadow)
     if timed:
         into.slow |= other.slow
     firsts = into.first_scores

@@ -13,12 +13,13 @@ from router.core.processor_time import ProcessorTime, WorkersTime
 from router.errors import NotReady, Overloaded, RequestRefused, VersionUnloaded
 from router.processes.process import Exit
 from router.protocol.messages import Batching, LoadSpec, Query, VersionInfo
+from router.protocol.shadow_frames import ShadowQuery
 from router.serving.load_gate import LoadGate
 from router.serving.pool.admission import Admission
 from router.serving.pool.request_queue import BatchWindow, PendingRequest, RequestQueue
 from router.serving.pool.supply import WorkerSupply
 from router.serving.pool.upkeep import IdleRepeats, MemoryRecycler, SurgeScaler
-from router.serving.pool.worker_slot import CRASHES, BatchResult, LoneRequest, WorkerSlot
+from router.serving.pool.worker_slot import CRASHES, BatchResult, LoneRequest, LoneShadow, WorkerSlot
 from router.serving.ports import Loader, PoolSettings, WorkerHandle
 
 
@@ -108,6 +109,11 @@ class Pool:
         return len(self.queue)
 
     @property
+    def keeps_waiting(self) -> bool:
+        """Whether requests wait because no worker has room; not those that just arrived."""
+        return bool(self.queue) and not any(slot.has_room(isolated=False) for slot in self.slots)
+
+    @property
     def workers(self) -> list[WorkerHandle]:
         """Workers alive now, without the spare."""
         return [slot.worker for slot in self.slots]
@@ -173,10 +179,13 @@ class Pool:
         A request that comes meanwhile waits for this predict at most, and for none where another worker is
         free. None while requests wait, or no worker is idle.
         """
-        if self._closed or self.queue:
-            return None
-        idle = next((slot for slot in self.slots if slot.has_room(isolated=True)), None)
+        idle = self._idle_slot()
         return idle.ask(query) if idle is not None else None
+
+    def shadow_idle(self, asked: ShadowQuery) -> LoneShadow | None:
+        """As `ask_idle`, for a shadow. That its worker ended by it is no crash that counts."""
+        idle = self._idle_slot()
+        return idle.shadow(asked) if idle is not None else None
 
     def growth(self) -> int:
         """Bytes that a worker has grown by since it was READY; of several, the one that grew most."""
@@ -204,8 +213,9 @@ class Pool:
         await self._recycler.close()
         await self.supply.close(grace_seconds)
         slots, self.slots = [*self.slots, *self._leaving], []
-        for request in [*self.queue.clear(), *(request for slot in slots for request in slot.detach())]:
-            request.fail(VersionUnloaded("the version was unloaded while this request was in it"))
+        unloaded = VersionUnloaded("the version was unloaded while this request was in it")
+        for request in [*self.queue.clear(), *(one for slot in slots for one in slot.detach(unloaded))]:
+            request.fail(VersionUnloaded(str(unloaded)))
             self.release()
         await asyncio.gather(*(slot.worker.close(grace_seconds) for slot in slots))
 
@@ -368,7 +378,7 @@ class Pool:
             self._window.schedule(more_expected=False)
 
     def repeated(self, slot: WorkerSlot) -> None:
-        """A worker has repeated a request, and is free again."""
+        """A worker has predicted for nobody, and is free again."""
         if self._differs is None and slot.worker.batching.differs:
             self._differs = slot.worker.batching
             for other in self.slots:
@@ -388,6 +398,12 @@ class Pool:
         if self._leases == 0:
             self._idle.set()
             self._repeats.watch()
+
+    def _idle_slot(self) -> WorkerSlot | None:
+        """A worker that has nothing to do; None while requests wait."""
+        if self._closed or self.queue:
+            return None
+        return next((slot for slot in self.slots if slot.has_room(isolated=True)), None)
 
     def _reduce_to(self, most: int) -> list[WorkerSlot]:
         """Let workers go until `most` are left, first those that have least to do: they end sooner."""
@@ -413,7 +429,8 @@ class Pool:
     def _worker_ended(self, slot: WorkerSlot) -> None:
         self._leaving.discard(slot)
         self._processor_time.ended(slot.worker.processor_time)
-        error, (lost, again) = slot.exit_error(), slot.split_unanswered()
+        error, shadowed = slot.exit_error(), slot.shadows
+        lost, again = slot.split_unanswered(error)
         for request in lost:
             request.fail(error)
             self.release()
@@ -425,7 +442,7 @@ class Pool:
                 self.supply.lost(answered=slot.answered > 0)
             how = str(slot.worker.exited.result())
             self._recorder.record(WorkerEnded(self.supply.spec.version, slot.end_reason, how))
-            if slot.end_reason in CRASHES:
+            if slot.end_reason in CRASHES and not shadowed:
                 self._owner.worker_crashed()
             if was_kept:
                 self._owner.kept_worker_ended()

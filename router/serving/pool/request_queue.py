@@ -46,6 +46,9 @@ class BatchInWorker(Protocol):
     def hung_up(self, request: "PendingRequest") -> None:
         """The caller of a request hung up while it was with the worker."""
 
+    def is_retried(self, *, ended_worker: bool) -> bool:
+        """Whether a request that fails in it, by ending its worker or else, is asked once more, or was."""
+
 
 class PendingRequest:
     """One request at one version: what is asked, and until when. `answer` is what the caller waits for.

@@ -13,6 +13,7 @@ from router.core.ids import VersionId
 from router.core.memory import Resident
 from router.errors import DeadlineExceeded, RequestRefused, WorkerDied
 from router.protocol.messages import Answer, Query
+from router.protocol.shadow_frames import Compared, ShadowQuery
 from router.serving.pool.request_queue import PendingRequest
 from router.serving.ports import WorkerHandle
 
@@ -36,7 +37,7 @@ class SlotOwner(Protocol):
         """One predict of a worker is over."""
 
     def repeated(self, slot: "WorkerSlot") -> None:
-        """A worker has repeated a request, and is free again."""
+        """A worker has predicted for nobody, and is free again."""
 
     def request_failed(self, request: PendingRequest | None, error: RequestRefused) -> None:
         """One request of a worker failed by itself; None: it was for nobody."""
@@ -96,6 +97,11 @@ class _Batch:
     """Its number at its worker."""
     lone_answer: asyncio.Future[Answer] | None = None
     """Of a request that the gateway asks by itself; there is no other one then."""
+    comparison: asyncio.Future[Compared] | None = None
+    """Of a shadow; there is no request then."""
+
+    def is_retried(self, *, ended_worker: bool) -> bool:
+        return self.shared or self.isolated or (ended_worker and self.worker.parallel > 1)
 
     def live(self) -> list[PendingRequest]:
         return [request for request in self.requests.values() if request is not None]
@@ -146,13 +152,22 @@ class LoneRequest:
     """A request that the gateway asks by itself, of a worker that does nothing else meanwhile."""
 
     answer: asyncio.Future[Answer]
-    """Raises WorkerDied when the worker ended, for whatever reason."""
+    """Raises RequestRefused when the worker ended, for whatever reason."""
     slot: "WorkerSlot"
     batch: _Batch
 
     def end(self) -> None:
         """It takes too long: end the worker, as for any predict that does."""
         self.slot.end_overdue(self.batch)
+
+
+@dataclass(frozen=True, slots=True)
+class LoneShadow:
+    """A shadow at a worker that does nothing else meanwhile."""
+
+    comparison: asyncio.Future[Compared]
+    """Raises WorkerDied when the worker ended, and DeadlineExceeded or VersionUnloaded when it was ended for
+    that."""
 
 
 class WorkerSlot:
@@ -238,6 +253,16 @@ class WorkerSlot:
         batch.worker_number = self.worker.submit([query], partial(self._take_lone, batch))
         return LoneRequest(batch.lone_answer, self, batch)
 
+    def shadow(self, asked: ShadowQuery) -> LoneShadow:
+        """Have the worker, which is idle, answer a copy of a request for nobody: it is counted nowhere.
+
+        As a repeat, it is a batch of its own, and its time is limited.
+        """
+        batch = self._begin({0: None}, isolated=True)
+        batch.comparison = self._loop.create_future()
+        self.worker.shadow(asked, partial(self._compared, batch))
+        return LoneShadow(batch.comparison)
+
     def rearm(self) -> None:
         """`predict_timeout_seconds` may have changed: it holds for what runs already, too; idempotent."""
         self._stop_watching()
@@ -277,29 +302,35 @@ class WorkerSlot:
         for place in list(batch.requests):
             self._fail(batch, place, self._too_long())
 
-    def detach(self) -> list[PendingRequest]:
-        """Stop watching and hand out what is unanswered."""
+    def detach(self, why: RequestRefused) -> list[PendingRequest]:
+        """Stop watching and hand out what is unanswered; what the gateway asks by itself fails for `why`."""
         unanswered = [request for batch in self._batches for request in batch.live()]
         for batch in self._batches:
-            if batch.lone_answer is not None and not batch.lone_answer.done():
-                batch.lone_answer.set_exception(WorkerDied("the worker ended while it ran this request"))
+            for lone in (batch.lone_answer, batch.comparison):
+                if lone is not None and not lone.done():
+                    lone.set_exception(why)
         self._batches = []
         self._stop_watching()
         return unanswered
 
-    def split_unanswered(self) -> tuple[list[PendingRequest], list[PendingRequest]]:
-        """After the worker ended: requests that ended with it, and those to be asked again.
+    @property
+    def shadows(self) -> bool:
+        """Whether a shadow is all that it works on."""
+        return any(batch.comparison is not None for batch in self._batches)
+
+    def split_unanswered(self, why: RequestRefused) -> tuple[list[PendingRequest], list[PendingRequest]]:
+        """After the worker ended, for `why`: requests that ended with it, and those to be asked again.
 
         A request ends with its worker when it alone can have been the one that ran. Of several, each is asked
         once more and in isolation; so whoever did it does it once more, and to nobody else. Where requests
         end apart, all end with it: what was sent elsewhere is not sent again.
         """
         if self.worker.apart:
-            return self.detach(), []
+            return self.detach(why), []
         suspects = [self._overdue] if self._overdue is not None else self._batches
         innocent = [request for batch in self._batches if batch not in suspects for request in batch.live()]
         suspected = [request for batch in suspects for request in batch.requests.values()]
-        self.detach()
+        self.detach(why)
         live = [request for request in suspected if request is not None]
         return (live, innocent) if len(suspected) == 1 else ([], [*_isolated(live), *innocent])
 
@@ -360,6 +391,21 @@ class WorkerSlot:
             self._over(batch)
             self._owner.repeated(self)
 
+    def _compared(self, batch: _Batch, compared: Compared) -> None:
+        if batch not in self._batches:
+            return  # its worker has ended
+        if batch.comparison is not None and not batch.comparison.done():
+            batch.comparison.set_result(compared)
+        self._note_answers(1)
+        self._over(batch)
+        self._owner.repeated(self)
+
+    def _note_answers(self, number: int) -> None:
+        early = self.answered < BASELINE_ANSWERS
+        self.answered += number
+        if early and self.answered >= BASELINE_ANSWERS:
+            self.baseline_memory = self.worker.resident()
+
     def _over(self, batch: _Batch) -> None:
         self._batches.remove(batch)
         if self._retiring and not self._batches:
@@ -377,10 +423,7 @@ class WorkerSlot:
         started_at, now = batch.started_at, perf_counter()
         self._stalls.end(batch.number, now)
         pairs = [(batch.requests.pop(place), answer) for place, answer in zip(places, answers, strict=True)]
-        early = self.answered < BASELINE_ANSWERS
-        self.answered += len(pairs)
-        if early and self.answered >= BASELINE_ANSWERS:
-            self.baseline_memory = self.worker.resident()
+        self._note_answers(len(pairs))
         if batch.requests:
             batch.running_since, batch.started_at = self._loop.time(), now
         else:

@@ -5,6 +5,7 @@ const CHECKS = {
   latency: "Slow answers",
   scores: "Scores",
   split: "Split",
+  shadow: "Faults of copies",
   cost: "Processor time",
 };
 
@@ -75,6 +76,7 @@ function difference(value, interval, unit = "points", shown = points) {
 const REPORTED = { // in the words of `canary-router compare`; true: worth a look
   scores: { none: ["no shift", false], small: ["small shift", true], moderate: ["moderate shift", true], large: ["large shift", true] },
   split: { pass: ["as due", false], fail: ["split skew", true] },
+  shadow: { none: ["no sign", false] },
   cost: { none: ["no change", false], dearer: ["dearer", true], cheaper: ["cheaper", true] },
 };
 
@@ -83,10 +85,17 @@ function verdictOf(check) {
   if (check.judges !== false) return badge(check.verdict, true);
   if (check.check === "scores" && check.outputs?.[0]?.uncounted) return remark("not counted", true); // nothing passes
   if (check.check === "scores" && check.outputs?.[0]?.saturated && check.outputs[0].size === "none") return remark("out of range", true);
-  const found = check.check === "scores" ? check.outputs?.[0]?.size : check.check === "cost" ? changeOf(check) : check.verdict;
+  const found = foundBy(check);
   const reported = own(own(REPORTED, check.check), String(found));
   return [reported ? remark(...reported) : badge("not_enough_data", true),
-    el("span", { class: "aside line" }, "reported only")];
+    el("span", { class: "aside line" }, check.check === "shadow" ? "can fail, not pass" : "reported only")];
+}
+
+/** What `REPORTED` has a word for. */
+function foundBy(check) {
+  if (check.check === "scores") return check.outputs?.[0]?.size;
+  if (check.check === "shadow") return check.shows_none ? "none" : null;
+  return check.check === "cost" ? changeOf(check) : check.verdict;
 }
 
 function changeOf(check) {
@@ -94,7 +103,7 @@ function changeOf(check) {
 }
 
 function reason(check) {
-  return titled(check.why || DASH, needed(check));
+  return titled(check.why || DASH, check.shown, needed(check));
 }
 
 /** When a difference would be seen; of no use once one was. */

@@ -84,6 +84,36 @@ def looks_of(cells: Sequence[Hits], workers: float = 0.5) -> list[list[tuple[flo
 # PASS: non-inferiority
 
 
+PAIRS: tuple[tuple[set[int], set[int]], ...] = (
+    ({1, 2, 3}, {9}),
+    ({1, 4}, {4, 5}),
+    (set(), set()),
+    ({7, 8, 9}, {2, 6}),
+    ({20, 21}, set()),
+)
+"""Buckets of which the canary alone, and production alone, failed a copy, cell by cell."""
+
+
+def ln_e_of_pairs(cells: Sequence[tuple[set[int], set[int]]]) -> list[list[float]]:
+    """After each cell: ln E of buckets, each by its first cell and half of them due to the canary; then of
+    cells, each by which version had more of them."""
+    canary, production = (
+        np.array([[bucket in cell[arm] for bucket in range(30)] for cell in cells]) for arm in (0, 1)
+    )
+    either = canary | production
+    first = either & (np.cumsum(either, axis=0) == 1)
+    heads, tails = (
+        (first & each & ~other).sum(axis=1) for each, other in ((canary, production), (production, canary))
+    )
+    coins = [(int(k > t), 1, 0.5) for k, t in zip(heads, tails, strict=True) if k != t]
+    told = np.cumsum(heads != tails)
+    looks = [(int(k), int(k + t), 0.5) for k, t in zip(heads, tails, strict=True)]
+    return [
+        [ln_e(looks[: cell + 1]) for cell in range(len(cells))],
+        [ln_e(coins[:count]) for count in told],
+    ]
+
+
 def nearest(rate: float, margin: float, production: float, canary: float) -> float:
     """p: the root in (0, 1 − δ) of n_b·(θ−p)·q·(1−q) + n_c·(θ−q)·p·(1−p), q = p + δ: a cubic."""
     p = np.polynomial.Polynomial([0, 1])
@@ -323,6 +353,8 @@ def numbers() -> dict[str, list[float]]:
         "joined cells: whole calls k, d": [number for k, d, _ in looks[-1][1::2] for number in (k, d)],
         "joined cells: π before each": [share for _, _, share in looks[-1][::2]],
         "joined cells: ln E after each": [ln_e(each) for each in looks],
+        "pairs: ln E of buckets after each cell": ln_e_of_pairs(PAIRS)[0],
+        "pairs: ln E of cells after each cell": ln_e_of_pairs(PAIRS)[1],
         "PASS by cells: L after each at 0.5 points": ln_l(REQUESTS_BY_CELL, 0.005),
         "PASS by cells: L after each at 5 points": ln_l(REQUESTS_BY_CELL, 0.05),
         "blocks of time: last cells": [last for last, _ in blocks_of(TIMED_BY_CELL)],

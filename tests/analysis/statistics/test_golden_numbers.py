@@ -21,6 +21,8 @@ GOLDEN: dict[str, list[float]] = {
     "joined cells: whole calls k, d": [1, 1, 0, 0, 1, 2, 0, 0, 0, 0],
     "joined cells: π before each": [0.05, 0.0499725, 0.0499725, 0.249925, 0.249920],
     "joined cells: ln E after each": [2.743605, 2.743605, 4.816191, 4.643098, 11.487000],
+    "pairs: ln E of buckets after each cell": [-0.0972831, -0.744174, -0.744174, -0.667407, -0.118241],
+    "pairs: ln E of cells after each cell": [0.501723, -0.768577, -0.768577, -0.450504, -0.0972831],
     "PASS by cells: L after each at 0.5 points": [0, 0.0254587, 0.0763761, 0.0763761, -0.308206, -0.0758705],
     "PASS by cells: L after each at 5 points": [0, 0.260018, 0.780055, 0.780055, -0.795323, 1.746049],
     "blocks of time: last cells": [5, 11, 21, 27],

@@ -19,6 +19,7 @@ from router.analysis.statistics.records import (
     merge,
     score_units,
 )
+from router.analysis.statistics.shadow_record import ShadowCounts, ShadowRecord
 from router.core.scores import ClassSpec, ScoreSpec
 
 SPLIT = Ranges((5_000, 100_000), (0, 5_000))
@@ -30,12 +31,21 @@ GROUPS = st.none() | st.dictionaries(
     st.integers(0, 4), st.lists(st.integers(0, 9), min_size=6, max_size=6), max_size=3
 )
 ARMS = st.builds(ArmRecord, COUNT, COUNT, COUNT, COUNT, COUNT, COUNT, SPARSE, SPARSE, GROUPS)
+PAIRS = st.builds(
+    ShadowRecord, st.builds(ShadowCounts, *[COUNT] * 10), SPARSE, SPARSE, SPARSE, *[BUCKETS] * 4
+)
 FIRSTS = st.dictionaries(st.integers(0, 30), st.integers(0, INDEXES - 1), max_size=6)
 
 
 def records(line: float | None = 0.02) -> Any:
     return st.builds(
-        Record, *map(st.just, (SPLIT, line)), ARMS, ARMS, BUCKETS, BUCKETS, BUCKETS, BUCKETS, FIRSTS, COUNT
+        Record,
+        *map(st.just, (SPLIT, line)),
+        *[ARMS] * 2,
+        *[BUCKETS] * 4,
+        FIRSTS,
+        COUNT,
+        st.none() | PAIRS,
     )
 
 
@@ -77,6 +87,9 @@ def test_what_is_merged_shares_nothing_with_the_whole(one: Record) -> None:
     merge(whole, one, INDEXES)
     for taken in (whole.faulty, whole.faulty_calls, whole.slow, whole.seen):
         taken.add(99)
+    if whole.shadow is not None:
+        whole.shadow.canary_alone.add(99)
+        whole.shadow.differences[3] = 99
     for arm in (whole.production, whole.canary):
         for counts in (arm.groups or {}).values():
             counts[0] += 1
@@ -105,6 +118,11 @@ def test_joined_they_say_of_slow_answers_what_was_held_against_the_line(each: li
         for column, of in enumerate((counted, counted, timed, timed, counted, counted)):
             by_group = sum(row[column] for one in of for row in (one.groups or {}).values())
             assert sum(row[column] for row in (getattr(whole, arm).groups or {}).values()) == by_group
+    pairs = [one.shadow for one in each if one.shadow is not None]
+    assert (whole.shadow is None) == (not pairs)
+    if whole.shadow is not None:  # whatever line they were told by, which is of no matter to them
+        assert whole.shadow.counts.pairs == sum(one.counts.pairs for one in pairs)
+        assert whole.shadow.raised == set().union(*(one.raised for one in pairs))
     assert whole.faulty == set().union(*(one.faulty for one in each))
     assert whole.slow == set().union(*(one.slow for one in each if one.line == 0.02))
     assert joined(each, SPLIT, None, INDEXES).slow == set()
