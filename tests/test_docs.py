@@ -50,6 +50,7 @@ START_THEIR_OWN = (README, GATE)
 """Documents that begin with a configuration and the gateway that serves it."""
 PLAYED_ELSEWHERE = (ROOT / "docs" / "environments.md",)
 """In tests/e2e/test_own_environment.py, which has what it speaks of."""
+TYPED_TO_CLUSTER = ROOT / "docs" / "kubernetes.md"
 RUNBOOKS = tuple(sorted((ROOT / "docs" / "runbooks").glob("*.md")))
 
 RUN_BY_A_TEST = ("console", "yaml", "python", "sql", "promql")
@@ -215,7 +216,7 @@ def loosened(line: str) -> re.Pattern[str]:
 
 
 def test_every_command_is_reported() -> None:
-    text = "".join(document.read_text() for document in (*PLAYED, *PLAYED_ELSEWHERE))
+    text = "".join(document.read_text() for document in (*PLAYED, *PLAYED_ELSEWHERE, TYPED_TO_CLUSTER))
 
     assert [
         name for name in commands.commands if f"canary-router {name}" not in text and name != "demo"

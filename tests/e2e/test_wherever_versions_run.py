@@ -1,5 +1,6 @@
 """What holds wherever versions run: in processes of the gateway, or behind addresses, by real servers."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +16,14 @@ from tests.support.registry import built_registry_of, copied
 from tests.support.waiting import wait_until
 
 BUILD = Path(__file__).parents[1] / "support" / "build_wherever.py"
-KINDS = ["local", "mlflow models serve", "v2", "mlserver"]
+ELSEWHERE = [
+    pytest.param("mlflow models serve", marks=pytest.mark.slow),
+    "v2",
+    *(["mlserver"] if "TEST_MLSERVER" in os.environ else []),
+]
+"""What versions elsewhere run in; `make mlserver` installs MLServer, and names it."""
+KINDS = ["local", *ELSEWHERE]
+of_those_elsewhere = pytest.mark.parametrize("adapter", ELSEWHERE, indirect=True, scope="module")
 NUMBERS = (2, 5)
 """Versions that answer a tenth of their number."""
 TALKER, SLEEPER = 11, 6
@@ -160,10 +168,9 @@ def is_alive(adapter: Adapter, version: int) -> bool:
     return found["where"] is not None if adapter.elsewhere else found["workers"] != []
 
 
+@of_those_elsewhere
 def test_production_that_dies_answers_503_until_it_is_back(adapter: Adapter, slack: float) -> None:
     """One that runs here is back within a moment, so this is of those elsewhere."""
-    if not adapter.elsewhere:
-        pytest.skip("a worker that dies is replaced at once")
     bind(adapter, "production", 5)
     key = at(adapter, "production")
     adapter.kill(5)
@@ -179,10 +186,9 @@ def test_production_that_dies_answers_503_until_it_is_back(adapter: Adapter, sla
     wait_until(lambda: adapter.ask(key).status_code == 200, 40 * slack)
 
 
+@of_those_elsewhere
 def test_a_version_elsewhere_takes_nothing_here_and_says_what_is_not_known(adapter: Adapter) -> None:
     """No process, no weights; what describes it is in the cache, in a place of its own."""
-    if not adapter.elsewhere:
-        pytest.skip("of versions elsewhere")
     bind(adapter, "production", 2)
     found = state(adapter, 2)
     files = {path.name for path in (adapter.directory / "cache").glob(f"{MODEL}/*/files/*")}
@@ -201,9 +207,8 @@ def test_a_version_elsewhere_takes_nothing_here_and_says_what_is_not_known(adapt
     }
 
 
+@of_those_elsewhere
 def test_a_request_in_the_other_protocol_is_answered_415(adapter: Adapter) -> None:
-    if not adapter.elsewhere:
-        pytest.skip("a worker speaks both")
     other = "/invocations" if adapter.protocol == "v2" else f"/v2/models/{MODEL}/infer"
 
     answer = adapter.gateway.session.post(adapter.gateway.url + other, json={"inputs": []})

@@ -13,6 +13,8 @@ from tests.support.faulty_registry import CANARY_KEY, body_of
 from tests.support.gateway import GatewayProcess
 from tests.support.raw_http import get
 from tests.support.registry import Registry
+from tests.support.slowness import slack
+from tests.support.waiting import wait_until
 
 MOST_SERIES, MOST_WITH_RETIRED = 452, 900
 """Of one model with two aliases, as `docs/operating.md` says."""
@@ -20,6 +22,8 @@ SWAPS, KEYS_BETWEEN = 50, 2000
 GOOD_VERSIONS, TOUCHY, NAN = (1, 2, 5), 7, 13
 """Versions that answer, one that raises at the text `bad`, and one that answers NaN."""
 AT_ONCE = 500
+PEAK = "canary_router_worker_peak_memory_bytes{"
+"""Of each version, once its workers were looked at, which is every some seconds."""
 MARK = "never-to-be-seen"
 """Part of every key, path, name and method that these clients invent."""
 MODELS = "  sentiment: {split: {production: 50, canary: 50}, max_rows: 5}\n"
@@ -104,6 +108,7 @@ def test_keys_paths_names_and_methods_of_clients_make_no_series_and_are_reported
     """100 000 keys, 10 000 paths, 10 000 model names and as many methods: not one series more."""
     every_kind_of_answer(gateway)
     pipelined(gateway, iter([posted(f"/models/{MARK}/invocations", MARK)]))
+    wait_until(lambda: sum(one.startswith(PEAK) for one in series(gateway)) == 2, 60 * slack())
     before = series(gateway)
 
     sent = (posted("/invocations", f"{MARK}-{n}") for n in range(keys))
