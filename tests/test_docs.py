@@ -210,8 +210,10 @@ def the_commands_it_prints() -> Iterator[str]:
 
 
 def loosened(line: str) -> re.Pattern[str]:
-    """Figures match figures, `…` matches anything."""
-    text = re.sub(r"\d+(?:\\\.\d+)?", lambda _: r"\d+(?:\.\d+)?", re.escape(line))
+    """Figures match figures, also longer ones in a column, and `…` matches anything."""
+    bare = line.lstrip(" ")
+    indent = r"\ *" if bare[:1].isdigit() and bare != line else re.escape(line.removesuffix(bare))
+    text = indent + re.sub(r"\d+(?:\\\.\d+)?", lambda _: r"\d+(?:\.\d+)?", re.escape(bare))
     return re.compile(text.replace(re.escape("…"), ".*"))
 
 

@@ -36,6 +36,7 @@ def entry(gateway: GatewayProcess) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_canary_fails_by_copies_before_it_has_a_user(
     registry: Registry, start: Callable[..., GatewayProcess], slack: float, figure: Figure
 ) -> None:

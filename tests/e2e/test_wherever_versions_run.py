@@ -22,7 +22,7 @@ ELSEWHERE = [
     *(["mlserver"] if "TEST_MLSERVER" in os.environ else []),
 ]
 """What versions elsewhere run in; `make mlserver` installs MLServer, and names it."""
-KINDS = ["local", *ELSEWHERE]
+KINDS = [pytest.param("local", marks=pytest.mark.slow), *ELSEWHERE]
 of_those_elsewhere = pytest.mark.parametrize("adapter", ELSEWHERE, indirect=True, scope="module")
 NUMBERS = (2, 5)
 """Versions that answer a tenth of their number."""
