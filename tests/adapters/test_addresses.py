@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,9 @@ INFO = VersionInfo(
     outputs=(TensorInfo("p", "FP64", (-1,)),),
 )
 EXAMPLE = b'{"inputs": []}'
+NESTED: list[Any] = []
+for _ in range(900):
+    NESTED = [NESTED]
 
 
 @pytest_asyncio.fixture
@@ -118,6 +122,33 @@ async def test_a_version_is_ready_once_its_engine_says_so_and_its_example_is_ans
     assert at.at_address.verified
 
 
+async def test_an_answer_to_a_probe_is_bounded_whatever_those_to_requests_are(
+    engine: Engine, load: Loads
+) -> None:
+    load.addresses.most_bytes = 1 << 26
+    engine.tells = {"name": "m", "versions": ["1"], "inputs": "x" * readiness.PROBE_BYTES}
+
+    with pytest.raises(LoadFailed, match="not ready in time: its answer is larger than 1024 KiB"):
+        await load(engine, seconds=0.05)
+
+
+async def test_a_long_answer_to_an_example_is_not_read_in_the_event_loop(
+    engine: Engine, load: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_in: list[bool] = []
+
+    def compared(*_: Any) -> str:
+        read_in.append(threading.current_thread() is threading.main_thread())
+        return ""
+
+    monkeypatch.setattr(loader, "unlike_signature", compared)
+    await load(engine)
+    engine.body["parameters"] = {"x": "x" * loader.LONG_BYTES}
+    await load(engine)
+
+    assert read_in == [True, False]
+
+
 async def test_a_version_that_is_not_ready_in_time_is_a_load_that_failed(engine: Engine, load: Loads) -> None:
     engine.ready = False
 
@@ -152,8 +183,11 @@ async def test_an_engine_that_says_it_is_another_version_is_refused_at_once(
 
 @pytest.mark.parametrize(
     "tells",
-    [None, {"name": "m"}, {"name": "m", "versions": []}, {"versions": None}, {}],
-    ids=["no metadata", "no versions", "empty", "null", "nothing"],
+    [
+        *(None, {"name": "m"}, {"name": "m", "versions": []}, {"versions": None}, {}),
+        *({"versions": [["1"], {"1": 1}, 1.0]}, {"versions": ["2"] * 100 + ["1"]}, {"versions": NESTED}),
+    ],
+    ids=["no metadata", "no versions", "empty", "null", "nothing", "no names", "too many", "nested"],
 )
 async def test_an_engine_that_does_not_say_is_unverified(
     engine: Engine, load: Loads, tells: dict[str, Any] | None
@@ -419,6 +453,23 @@ async def test_readiness_that_comes_back_in_time_ends_nothing(engine: Engine, lo
         await until(lambda looks=looks: engine.probes > looks + 3)
 
     assert not at.exited.done()
+
+
+async def test_a_look_that_goes_wrong_here_counts_as_not_ready(
+    engine: Engine, load: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = await load(engine)
+    where = AddressSettings.model_validate({"http": engine.address, "path": "/v{version}/v2/models/m/infer"})
+    assert await load.addresses.is_ready(where, SPEC.version)
+
+    async def broken(_: Any) -> Any:
+        raise RecursionError
+
+    monkeypatch.setattr(readiness.ReadinessProbe, "look", broken)
+
+    assert not await load.addresses.is_ready(where, SPEC.version)
+    how = await asyncio.wait_for(asyncio.shield(at.exited), 5)
+    assert str(how) == "its readiness was lost: it could not be asked: RecursionError"
 
 
 async def test_an_address_that_gets_another_version_ends_at_once(engine: Engine, load: Loads) -> None:

@@ -1,6 +1,8 @@
 """Brings versions to READY that run elsewhere: waits until each is ready, and asks its example."""
 
 import asyncio
+import logging
+from functools import partial
 from time import perf_counter
 
 from msgspec.structs import replace
@@ -8,7 +10,7 @@ from msgspec.structs import replace
 from router.adapters.addresses.answers import JSON, unlike_signature
 from router.adapters.addresses.connections import Connections
 from router.adapters.addresses.description import Description, read_description
-from router.adapters.addresses.readiness import ReadinessProbe
+from router.adapters.addresses.readiness import PROBE_BYTES, ReadinessProbe
 from router.adapters.addresses.worker import AddressWorker
 from router.core.ids import VersionId
 from router.core.memory import Room
@@ -20,10 +22,14 @@ from router.protocol.messages import LoadSpec, VersionInfo
 from router.settings import Settings
 from router.settings.where import AddressSettings
 
+LONG_BYTES = 16 << 10
+"""Of an answer that is not read in the event loop."""
 LOOK_SECONDS = 1.0
 """Between two looks at a version that is to become ready."""
 UNVERIFIED = "that it is this version its address says alone: its engine does not tell."
 NOT_COUNTED = "its scores are not counted, for it runs elsewhere."
+
+_log = logging.getLogger(__name__)
 
 
 class AddressLoader:
@@ -50,7 +56,8 @@ class AddressLoader:
         ends_at = loop.time() + deadline_seconds
         address = self._where.address(spec.version.model, spec.version.number)
         described = await read_description(self._shared.launcher, spec, address.engine)
-        requests, probes = self._connections(), self._connections()
+        requests = Connections(self._where, lambda: self._shared.most_bytes)
+        probes = Connections(self._where, lambda: PROBE_BYTES)
         probe = ReadinessProbe(spec.version, address, probes)
         began = perf_counter()
         try:
@@ -71,9 +78,6 @@ class AddressLoader:
             probe=probe,
             probes=probes,
         )
-
-    def _connections(self) -> Connections:
-        return Connections(self._where, lambda: self._shared.most_bytes)
 
 
 class VersionAddresses:
@@ -102,10 +106,13 @@ class VersionAddresses:
 
     async def is_ready(self, where: AddressSettings, version: VersionId) -> bool:
         """Whether `version` answers at its address now. Takes 10 s at most."""
-        probes = Connections(where, lambda: self.most_bytes)
+        probes = Connections(where, lambda: PROBE_BYTES)
         address = where.address(version.model, version.number)
         try:
             return (await ReadinessProbe(version, address, probes).look()).ready
+        except Exception:  # noqa: BLE001 - whoever asks looks after other models too
+            _log.exception("whether %s is ready at its address could not be found out", version)
+            return False
         finally:
             await probes.close()
 
@@ -141,7 +148,9 @@ async def _warm_up(
         why = str(failed)
     else:
         if got.status == 200:
-            why = unlike_signature(address.engine, got.body, described.info.outputs)
+            compared = partial(unlike_signature, address.engine, got.body, described.info.outputs)
+            # Others would wait for an answer that takes long to read.
+            why = await asyncio.to_thread(compared) if len(got.body) > LONG_BYTES else compared()
         else:
             why = f"it answers {got.phrase}"
     if why:

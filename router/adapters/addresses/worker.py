@@ -1,6 +1,7 @@
 """One version at its address, as the pool of its requests knows workers: it is asked, watched, and let go."""
 
 import asyncio
+import logging
 import signal
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -8,7 +9,7 @@ from time import perf_counter
 
 from router.adapters.addresses.answers import JSON, answer_of, refusal
 from router.adapters.addresses.connections import Connections
-from router.adapters.addresses.readiness import ReadinessProbe
+from router.adapters.addresses.readiness import Readiness, ReadinessProbe
 from router.core.memory import Resident
 from router.core.processor_time import ProcessorTime
 from router.core.version_address import AtAddress, VersionAddress
@@ -25,6 +26,8 @@ PROBES = 3
 _NOT_HERE = "it runs elsewhere"
 
 OnAnswers = Callable[[Sequence[int], Sequence[Answer]], None]
+
+_log = logging.getLogger(__name__)
 
 
 class AddressWorker:
@@ -165,7 +168,11 @@ class AddressWorker:
         lost = 0
         while lost < PROBES:
             await asyncio.sleep(PROBE_PAUSE_SECONDS)
-            found = await self._probe.look()
+            try:
+                found = await self._probe.look()
+            except Exception as bug:  # noqa: BLE001 - else nobody would watch it any more
+                _log.exception("whether a version is ready at its address could not be found out")
+                found = Readiness(ready=False, why=f"it could not be asked: {type(bug).__name__}")
             lost = 0 if found.ready else lost + 1
             if found.is_another:
                 break
