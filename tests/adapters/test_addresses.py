@@ -14,8 +14,10 @@ from msgspec.structs import replace
 from router.adapters.addresses import connections, loader, readiness, worker
 from router.adapters.addresses.description import Description
 from router.adapters.addresses.loader import VersionAddresses
+from router.adapters.http.client import in_outbound_thread
 from router.core.ids import VersionId
 from router.errors import CallerGone, LoadFailed, RequestRefused, WarmUpLost, WorkerDied
+from router.processes.disk import MOST_THREADS
 from router.protocol.messages import (
     Answer,
     Batching,
@@ -29,6 +31,7 @@ from router.protocol.messages import (
 from router.settings import Settings
 from router.settings.where import AddressSettings
 from tests.support.engine import Engine
+from tests.support.slowness import slack
 from tests.support.waiting import until
 
 V2 = ScoringProtocol.V2
@@ -374,6 +377,7 @@ async def test_a_caller_who_hangs_up_has_its_connection_closed(engine: Engine, l
     await until(lambda: engine.closed_early == 1 and bool(failed))
     [(of, place, error)] = failed
     assert (of, place, type(error)) == (number, 0, CallerGone)
+    assert at._under_way == {}
 
 
 # Headers
@@ -391,6 +395,38 @@ async def test_headers_of_the_file_are_read_at_each_use(engine: Engine, load: Lo
     assert (before["Authorization"], before["X-Tenant"]) == ("Bearer one", "a b")
     assert after["Authorization"] == "Bearer two"
     assert "X-Tenant" not in after
+
+
+async def test_look_ups_of_names_that_hang_keep_no_request_from_its_headers(
+    engine: Engine, load: Loads, tmp_path: Path
+) -> None:
+    file = tmp_path / "headers"
+    file.write_text("X-Tenant: a\n")
+    released = threading.Event()
+    hanging = [asyncio.ensure_future(in_outbound_thread(released.wait, 60)) for _ in range(MOST_THREADS)]
+    try:
+        async with asyncio.timeout(5 * slack()):
+            at = await load(engine, headers_file=str(file))
+            answer = await ask(at, query())
+    finally:
+        released.set()
+        await asyncio.gather(*hanging)
+
+    assert isinstance(answer, Answer)
+    assert engine.asked[-1][1]["X-Tenant"] == "a"
+
+
+async def test_a_file_of_headers_that_hangs_keeps_no_look_for_longer_than_its_time(
+    engine: Engine, load: Loads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+    monkeypatch.setattr(readiness, "PROBE_SECONDS", 0.05)
+    monkeypatch.setattr(connections, "read_headers", lambda _: released.wait(60))
+    try:
+        with pytest.raises(LoadFailed, match=r"headers_file was not read within 0\.05 s"):
+            await load(engine, headers_file=str(tmp_path / "headers"), seconds=0.1)
+    finally:
+        released.set()
 
 
 @pytest.mark.parametrize(

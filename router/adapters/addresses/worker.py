@@ -93,7 +93,7 @@ class AddressWorker:
 
     def hung_up(self, number: int, place: int) -> None:
         """Its caller hung up: the connection is closed, which may or may not end the predict there."""
-        task = self._under_way.get(number, {}).pop(place, None)
+        task = self._pop(number, place)
         if task is not None and task.cancel():
             self._loop.call_soon(self._report, number, place, CallerGone("its caller hung up"))
 
@@ -153,12 +153,15 @@ class AddressWorker:
         self._finish(number, place, partial(on_answers, (place,), (answer,)))
 
     def _finish(self, number: int, place: int, report: Callable[[], None]) -> None:
-        batch = self._under_way.get(number)
-        if batch is None or batch.pop(place, None) is None:
-            return  # given up, or this worker has ended
+        if self._pop(number, place) is not None:  # else given up, or this worker has ended
+            report()
+
+    def _pop(self, number: int, place: int) -> asyncio.Task[None] | None:
+        batch = self._under_way.get(number, {})
+        task = batch.pop(place, None)
         if not batch:
-            del self._under_way[number]
-        report()
+            self._under_way.pop(number, None)
+        return task
 
     def _report(self, number: int, place: int, error: RequestRefused) -> None:
         if not self.exited.done():
