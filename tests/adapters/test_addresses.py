@@ -62,13 +62,14 @@ class Loads:
     """Loads from an engine, without the child that reads an MLmodel; closes what it loaded."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.example = EXAMPLE
+        self.example: bytes | None = EXAMPLE
+        """As a request; empty where it can not be made one, None where there is no example."""
         self.settings = Settings.model_validate({"models": {"m": {}}})
         self.addresses = VersionAddresses(None, self.settings)  # type: ignore[arg-type]
         self.opened: list[worker.AddressWorker] = []
 
         async def read(*_: Any) -> Description:
-            return Description(INFO, self.example)
+            return Description(replace(INFO, has_example=self.example is not None), self.example or b"")
 
         monkeypatch.setattr(loader, "read_description", read)
         monkeypatch.setattr(loader, "LOOK_SECONDS", 0.01)
@@ -244,6 +245,21 @@ async def test_without_an_example_nothing_is_asked_before_it_serves(engine: Engi
 
     assert engine.asked == []
     assert set(at.info.phase_seconds) == {"load"}
+
+
+async def test_where_a_warm_up_is_required_an_example_that_can_not_be_asked_is_refused(
+    engine: Engine, load: Loads
+) -> None:
+    """As it is of a version that runs here."""
+    required = replace(SPEC, warm_up_required=True)
+    load.example = b""
+    with pytest.raises(LoadFailed, match="its warm-up was left out") as failed:
+        await load(engine, required)
+    assert failed.value.phase == "warmup"
+    assert engine.probes == 0
+
+    for load.example in (EXAMPLE, None):
+        await load(engine, required)
 
 
 # Requests and answers

@@ -47,7 +47,8 @@ class AddressLoader:
 
     async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> AddressWorker:
         """A worker at the version's address, once it is ready there, is this version as far as its engine
-        says, and has answered its input example.
+        says, and has answered its input example. Where that is required, one that can not be made a request
+        is a load that failed; a version without any serves, as it does here.
 
         Raises LoadFailed; of it WarmUpLost where the example has no good answer of a version that has served
         before. Nothing stays connected then.
@@ -56,6 +57,9 @@ class AddressLoader:
         ends_at = loop.time() + deadline_seconds
         address = self._where.address(spec.version.model, spec.version.number)
         described = await read_description(self._shared.launcher, spec, address.engine)
+        warms_up = bool(described.example) and spec.warm_up_seconds != 0.0
+        if spec.warm_up_required and described.info.has_example and not warms_up:
+            raise LoadFailed(described.info.note or "its warm-up was left out", phase="warmup")
         requests = Connections(self._where, lambda: self._shared.most_bytes)
         probes = Connections(self._where, lambda: PROBE_BYTES)
         probe = ReadinessProbe(spec.version, address, probes)
@@ -63,7 +67,7 @@ class AddressLoader:
         try:
             verified = await _until_ready(probe, spec.version, ends_at)
             phases = {"load": perf_counter() - began}
-            if described.example and spec.warm_up_seconds != 0.0:
+            if warms_up:
                 await _warm_up(requests, address, described, spec, ends_at)
                 phases["warmup"] = perf_counter() - began - phases["load"]
         except BaseException:
