@@ -283,8 +283,9 @@ async def test_bytes_type_and_id_go_along_and_nothing_else_of_the_caller(engine:
 @pytest.mark.parametrize(
     ("manner", "status", "code"),
     [
-        ("400", PredictStatus.CLIENT_ERROR, 400),
-        ("422", PredictStatus.CLIENT_ERROR, 422),
+        *((str(code), PredictStatus.CLIENT_ERROR, code) for code in (400, 413, 415, 422)),
+        *((str(code), PredictStatus.MODEL_ERROR, 502) for code in (401, 403, 407)),
+        *((str(code), PredictStatus.MODEL_ERROR, code) for code in (404, 408, 418, 429)),
         ("500", PredictStatus.MODEL_ERROR, 500),
         ("503", PredictStatus.MODEL_ERROR, 503),
         ("redirect", PredictStatus.MODEL_ERROR, 502),
@@ -303,6 +304,8 @@ async def test_an_error_comes_back_as_it_is_and_a_redirect_is_none(
     assert (answer.predict_status, answer.status, answer.as_is) == (status, code, True)
     if code != 502:
         assert answer.body == b'{"error": "no"}'
+    elif manner.startswith("4"):
+        assert b"refused the gateway: it answered 40" in answer.body
     assert len(engine.asked) == 1
 
 
