@@ -553,6 +553,24 @@ async def test_what_is_under_way_has_no_answer_once_it_has_ended(engine: Engine,
     assert len(engine.asked) == 2
 
 
+async def test_looks_without_an_answer_end_nothing_while_requests_are_answered(
+    engine: Engine, load: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine with one thread answers no probe while it predicts."""
+    monkeypatch.setattr(readiness, "PROBE_SECONDS", 0.05)
+    at = await load(engine)
+    looks, engine.probes_answered = engine.probes, False
+
+    while engine.probes < looks + 3 * worker.PROBES:
+        assert isinstance(await ask(at, query()), Answer)
+    assert not at.exited.done()
+
+    engine.manner = "500"
+    while not at.exited.done():
+        await ask(at, query())
+    assert str(at.exited.result()) == "its readiness was lost: no answer within 0.05 s"
+
+
 async def test_an_engine_that_hangs_is_no_reason_to_wait_for_its_readiness(
     engine: Engine, load: Loads, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ import orjson
 from router.adapters.addresses.connections import Connections
 from router.core.ids import VersionId
 from router.core.version_address import VersionAddress
-from router.errors import OutboundFailed
+from router.errors import OutboundFailed, OutboundTimeout
 
 PROBE_SECONDS = 5.0
 """For one question, the whole answer included."""
@@ -26,6 +26,8 @@ class Readiness:
     ready: bool
     why: str = ""
     """Why it is not ready; never what was answered."""
+    is_late: bool = False
+    """Whether it gave no answer in time, which may be for the requests that it works on."""
     is_another: bool = False
     """Whether the engine says that it holds another model or another version."""
     verified: bool = False
@@ -51,7 +53,7 @@ class ReadinessProbe:
                 return Readiness(ready=True)
             metadata = await self._connections.ask("GET", self._address.metadata, seconds=PROBE_SECONDS)
         except OutboundFailed as failed:
-            return Readiness(ready=False, why=str(failed))
+            return Readiness(ready=False, why=str(failed), is_late=isinstance(failed, OutboundTimeout))
         return self._identity(metadata.body) if metadata.status == 200 else Readiness(ready=True)
 
     def _identity(self, body: bytes) -> Readiness:

@@ -16,7 +16,7 @@ from router.core.version_address import AtAddress, VersionAddress
 from router.errors import CallerGone, OutboundFailed, RequestRefused, WorkerDied
 from router.processes.process import Exit
 from router.protocol.cpu_threads import CpuThreads
-from router.protocol.messages import Answer, Batching, Query, ScoringProtocol, VersionInfo
+from router.protocol.messages import Answer, Batching, PredictStatus, Query, ScoringProtocol, VersionInfo
 from router.protocol.shadow_frames import Compared, ShadowQuery
 
 PROBE_PAUSE_SECONDS = 5.0
@@ -34,7 +34,8 @@ class AddressWorker:
     """A READY version at an address; implements `WorkerHandle`.
 
     `exited` is done when three looks in a row, 5 s apart, found it not ready, or one found another version
-    there. Requests under way have no answer then: none is sent again, here or by whoever asks.
+    there. A look that got no answer in time does not count where a request got one meanwhile. Requests under
+    way have no answer then: none is sent again, here or by whoever asks.
     """
 
     apart = True
@@ -70,6 +71,8 @@ class AddressWorker:
         self._probe = probe
         self._probes = probes
         self._number = 0
+        self._has_answered = False
+        """Whether it gave an answer of its own since the last look."""
         self._under_way: dict[int, dict[int, asyncio.Task[None]]] = {}
         """Of each batch, what asks for each of its places."""
         self._closing: asyncio.Task[None] | None = None
@@ -150,6 +153,7 @@ class AddressWorker:
                 self._finish(number, place, partial(self._report, number, place, error))
                 return
             answer = answer_of(self._address.engine, got, perf_counter() - began)
+            self._has_answered |= answer.predict_status is not PredictStatus.MODEL_ERROR
         self._finish(number, place, partial(on_answers, (place,), (answer,)))
 
     def _finish(self, number: int, place: int, report: Callable[[], None]) -> None:
@@ -176,7 +180,11 @@ class AddressWorker:
             except Exception as bug:  # noqa: BLE001 - else nobody would watch it any more
                 _log.exception("whether a version is ready at its address could not be found out")
                 found = Readiness(ready=False, why=f"it could not be asked: {type(bug).__name__}")
-            lost = 0 if found.ready else lost + 1
+            if found.ready:
+                lost = 0
+            elif not (found.is_late and self._has_answered):
+                lost += 1
+            self._has_answered = False
             if found.is_another:
                 break
         self._end(Exit(lost=found.why))

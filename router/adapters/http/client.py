@@ -16,7 +16,7 @@ from ssl import SSLCertVerificationError, SSLError
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from router.errors import OutboundFailed
+from router.errors import OutboundFailed, OutboundTimeout
 from router.processes.disk import DiskThreads
 
 MOST_CONNECTIONS = 32
@@ -86,7 +86,8 @@ class HttpClient:
         """The answer, whatever its status, with a body of `most_bytes` at most; 0: the body is not read.
 
         `seconds` bound all of it; None: only the time until there is a connection is bounded. `server_name`
-        is what the certificate has to name, where that is not the host of `url`. Raises OutboundFailed.
+        is what the certificate has to name, where that is not the host of `url`. Raises OutboundFailed; of it
+        OutboundTimeout.
         """
         try:
             async with self._open_session().request(
@@ -102,7 +103,8 @@ class HttpClient:
                 content = await _read(response, most_bytes) if most_bytes else b""
                 return HttpAnswer(response.status, response.headers, content)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise OutboundFailed(_sentence(error, seconds or _CONNECT_SECONDS)) from None
+            kind = OutboundTimeout if isinstance(error, asyncio.TimeoutError) else OutboundFailed
+            raise kind(_sentence(error, seconds or _CONNECT_SECONDS)) from None
 
     async def close(self) -> None:
         """End every connection."""
