@@ -204,6 +204,19 @@ async def test_an_engine_that_does_not_say_is_unverified(
     assert loader.UNVERIFIED in at.info.note
 
 
+async def test_an_engine_with_several_versions_is_verified_where_the_path_names_one(
+    engine: Engine, load: Loads
+) -> None:
+    """Without it the engine chooses, and mostly the newest one."""
+    engine.tells = {"name": "m", "versions": ["1", "2"]}
+
+    chosen_there = await load(engine)
+    chosen_here = await load(engine, path="/v2/models/m/versions/{version}/infer")
+
+    assert not chosen_there.at_address.verified
+    assert chosen_here.at_address.verified
+
+
 @pytest.mark.parametrize(
     ("manner", "said"),
     [("400", "answers 400 Bad Request"), ("redirect", "answers 307"), ("reset", "did not answer as HTTP")],

@@ -31,7 +31,7 @@ class Readiness:
     is_another: bool = False
     """Whether the engine says that it holds another model or another version."""
     verified: bool = False
-    """Whether the engine says that it holds this version."""
+    """Whether the engine says that it holds this version, and no other one that may answer in its place."""
 
 
 class ReadinessProbe:
@@ -77,7 +77,8 @@ class ReadinessProbe:
             if not named or len(versions) > _MOST_VERSIONS:
                 return Readiness(ready=True)  # it does not tell, or not among those that are looked at
             return _another(f"the engine has version {_shown(', '.join(named))}, not {number}")
-        return Readiness(ready=True, verified=True)
+        chosen = self._address.infer.endswith(f"/versions/{number}/infer")
+        return Readiness(ready=True, verified=chosen or len(versions) == 1)
 
 
 def _another(why: str) -> Readiness:
