@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -158,6 +159,21 @@ async def test_a_version_that_is_not_ready_in_time_is_a_load_that_failed(engine:
 
     with pytest.raises(LoadFailed, match=r"not ready in time.*503 Service Unavailable"):
         await load(engine, seconds=0.05)
+
+
+async def test_why_a_version_is_waited_for_is_logged_once(
+    engine: Engine, load: Loads, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    engine.ready = False
+    loading = asyncio.ensure_future(load(engine))
+    await until(lambda: engine.probes > 3)
+    engine.ready = True
+    await loading
+
+    [said] = [record.getMessage() for record in caplog.records if record.name == loader.__name__]
+    assert "is waited for at its address: asked whether it is ready, it answers 503" in said
+    assert str(engine.port) not in said
 
 
 async def test_an_address_where_nobody_is_says_so(engine: Engine, load: Loads) -> None:
@@ -579,8 +595,10 @@ async def test_looks_without_an_answer_end_nothing_while_requests_are_answered(
     assert not at.exited.done()
 
     engine.manner = "500"
+    at.on_failed = lambda *_: None
     while not at.exited.done():
-        await ask(at, query())
+        at.submit([query()], lambda *_: None)
+        await asyncio.sleep(0.01)
     assert str(at.exited.result()) == "its readiness was lost: no answer within 0.05 s"
 
 

@@ -124,6 +124,7 @@ class VersionAddresses:
 async def _until_ready(probe: ReadinessProbe, version: VersionId, ends_at: float) -> bool:
     """Whether the engine said that it is this version, once it is ready."""
     loop = asyncio.get_running_loop()
+    logged: set[str] = set()
     while True:
         found = await probe.look()
         if found.ready:
@@ -132,6 +133,9 @@ async def _until_ready(probe: ReadinessProbe, version: VersionId, ends_at: float
             raise LoadFailed(found.why, phase="load")
         if loop.time() + LOOK_SECONDS > ends_at:
             raise LoadFailed(f"{version} was not ready in time: {found.why}", phase="load")
+        if found.why not in logged:
+            logged.add(found.why)
+            _log.info("%s is waited for at its address: %s", version, found.why)
         await asyncio.sleep(LOOK_SECONDS)
 
 
