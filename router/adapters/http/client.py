@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from ssl import SSLCertVerificationError, SSLError
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -96,6 +98,7 @@ class HttpClient:
                 headers=headers,
                 data=body,
                 allow_redirects=False,
+                proxy=_proxy_of(url) if self._proxy else None,
                 timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT_SECONDS),
                 server_hostname=server_name,
             ) as response:
@@ -125,7 +128,6 @@ class HttpClient:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": "canary-router", "Accept-Encoding": "identity"},
                 auto_decompress=False,
-                trust_env=self._proxy,
             )
         return self._session
 
@@ -139,6 +141,15 @@ async def look_up(host: str, port: int, family: int = socket.AF_UNSPEC) -> list[
     except UnicodeError:  # such as a part of over 63 letters
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from None
     return list(dict.fromkeys((int(kind), str(address[0])) for kind, _, _, _, address in found))
+
+
+def _proxy_of(url: str) -> str | None:
+    """The proxy that the environment names for `url`.
+
+    aiohttp's `trust_env` would also send what ~/.netrc holds.
+    """
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
 
 
 class _Resolver(AbstractResolver):
