@@ -477,29 +477,6 @@ async def test_a_file_of_headers_that_hangs_keeps_no_look_for_longer_than_its_ti
         released.set()
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ("secret without a colon", "line 1 of headers_file is no `Name: value`"),
-        ("\nHost: secret", "line 2 of headers_file names a header that is set here"),
-        ("A: b\r\x00secret: c", "of headers_file is no `Name: value`"),
-        ("A: " + "x" * 20_000, "longer than 16384 bytes"),
-        (None, "can not be read: No such file or directory"),
-    ],
-)
-async def test_a_headers_file_that_can_not_be_used_is_named_and_never_quoted(
-    tmp_path: Path, content: str | None, said: str
-) -> None:
-    file = tmp_path / "headers"
-    if content is not None:
-        file.write_text(content)
-
-    with pytest.raises(connections.OutboundFailed, match=said) as failed:
-        connections.read_headers(str(file))
-
-    assert "secret" not in str(failed.value)
-
-
 async def test_a_proxy_of_the_environment_is_used_where_it_is_asked_for_alone(
     engine: Engine, load: Loads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
