@@ -29,6 +29,7 @@ RouterError
 │  └─ WorkerOutOfMemory         the kernel ended it for want of memory
 ├─ ChildTimeout               a child process did not answer in time
 ├─ OutboundFailed             another server did not answer, or not as it should
+│  ├─ OutboundTimeout           it did not answer in time
 │  └─ ExchangeUnknown           it is a gateway of a version that exchanges caps only
 └─ RequestRefused             a prediction request that no version answered
    ├─ before a version is chosen: HeadersTooLarge, ModelNotConfigured, VersionNotServed, NoDirectAccess,
@@ -187,6 +188,10 @@ class OutboundFailed(RouterError):
 
     The sentence says why, and names neither the address nor anything that was sent.
     """
+
+
+class OutboundTimeout(OutboundFailed):
+    """It did not answer in time."""
 
 
 class ExchangeUnknown(OutboundFailed):

@@ -50,17 +50,26 @@ def address_of(base: str, engine: Engine, path: str | None, model: str, number: 
 
     `base`: scheme, host and port; `path`: None for the engine's own. In both `{version}` stands for the
     number. An engine of the Open Inference Protocol is asked for its readiness at the model of the path, one
-    of MLflow at `/ping`.
+    of MLflow at `/ping`, beside or below a path with `{version}`.
     """
     where = path if path is not None else default_path(engine, model)
-    base, where = (text.replace(PLACEHOLDER, str(number)) for text in (base.rstrip("/"), where))
+    ping = _ping(where)
+    base, where, ping = (text.replace(PLACEHOLDER, str(number)) for text in (base.rstrip("/"), where, ping))
     if engine == "mlflow":
-        return VersionAddress(engine, base + where, f"{base}/ping", None, None)
+        return VersionAddress(engine, base + where, base + ping, None, None)
     found = _INFER.fullmatch(where)
     assert found is not None  # the configuration was checked
     root = found["model"]
     beside = where.removesuffix("/infer")
     return VersionAddress(engine, base + where, f"{base}{beside}/ready", base + root, root.rpartition("/")[2])
+
+
+def _ping(path: str) -> str:
+    """Where readiness is asked: where paths tell versions apart, the host's `/ping` is that of them all."""
+    if PLACEHOLDER not in path:
+        return "/ping"
+    parent, _, last = path.rpartition("/")
+    return f"{path if PLACEHOLDER in last else parent}/ping"
 
 
 @dataclass(frozen=True, slots=True)

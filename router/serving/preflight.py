@@ -319,9 +319,11 @@ class Preflight:
             async with asyncio.timeout_at(until):
                 return await asked.answer
         except TimeoutError:
-            if until == one.ends_at:
+            is_over = until == one.ends_at
+            if asked.apart or not is_over:
+                asked.end()
+            if is_over:
                 return None
-            asked.end()
             return DeadlineExceeded(f"no answer within {longest_seconds:g} s")
         except RequestRefused as refused:
             return refused

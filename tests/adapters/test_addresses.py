@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import logging
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,10 @@ from msgspec.structs import replace
 from router.adapters.addresses import connections, loader, readiness, worker
 from router.adapters.addresses.description import Description
 from router.adapters.addresses.loader import VersionAddresses
+from router.adapters.http.client import in_outbound_thread
 from router.core.ids import VersionId
 from router.errors import CallerGone, LoadFailed, RequestRefused, WarmUpLost, WorkerDied
+from router.processes.disk import MOST_THREADS
 from router.protocol.messages import (
     Answer,
     Batching,
@@ -28,6 +32,7 @@ from router.protocol.messages import (
 from router.settings import Settings
 from router.settings.where import AddressSettings
 from tests.support.engine import Engine
+from tests.support.slowness import slack
 from tests.support.waiting import until
 
 V2 = ScoringProtocol.V2
@@ -43,6 +48,9 @@ INFO = VersionInfo(
     outputs=(TensorInfo("p", "FP64", (-1,)),),
 )
 EXAMPLE = b'{"inputs": []}'
+NESTED: list[Any] = []
+for _ in range(900):
+    NESTED = [NESTED]
 
 
 @pytest_asyncio.fixture
@@ -55,13 +63,14 @@ class Loads:
     """Loads from an engine, without the child that reads an MLmodel; closes what it loaded."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.example = EXAMPLE
+        self.example: bytes | None = EXAMPLE
+        """As a request; empty where it can not be made one, None where there is no example."""
         self.settings = Settings.model_validate({"models": {"m": {}}})
         self.addresses = VersionAddresses(None, self.settings)  # type: ignore[arg-type]
         self.opened: list[worker.AddressWorker] = []
 
         async def read(*_: Any) -> Description:
-            return Description(INFO, self.example)
+            return Description(replace(INFO, has_example=self.example is not None), self.example or b"")
 
         monkeypatch.setattr(loader, "read_description", read)
         monkeypatch.setattr(loader, "LOOK_SECONDS", 0.01)
@@ -118,11 +127,53 @@ async def test_a_version_is_ready_once_its_engine_says_so_and_its_example_is_ans
     assert at.at_address.verified
 
 
+async def test_an_answer_to_a_probe_is_bounded_whatever_those_to_requests_are(
+    engine: Engine, load: Loads
+) -> None:
+    load.addresses.most_bytes = 1 << 26
+    engine.tells = {"name": "m", "versions": ["1"], "inputs": "x" * readiness.PROBE_BYTES}
+
+    with pytest.raises(LoadFailed, match="not ready in time: its answer is larger than 1024 KiB"):
+        await load(engine, seconds=0.05)
+
+
+async def test_a_long_answer_to_an_example_is_not_read_in_the_event_loop(
+    engine: Engine, load: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_in: list[bool] = []
+
+    def compared(*_: Any) -> str:
+        read_in.append(threading.current_thread() is threading.main_thread())
+        return ""
+
+    monkeypatch.setattr(loader, "unlike_signature", compared)
+    await load(engine)
+    engine.body["parameters"] = {"x": "x" * loader.LONG_BYTES}
+    await load(engine)
+
+    assert read_in == [True, False]
+
+
 async def test_a_version_that_is_not_ready_in_time_is_a_load_that_failed(engine: Engine, load: Loads) -> None:
     engine.ready = False
 
     with pytest.raises(LoadFailed, match=r"not ready in time.*503 Service Unavailable"):
         await load(engine, seconds=0.05)
+
+
+async def test_why_a_version_is_waited_for_is_logged_once(
+    engine: Engine, load: Loads, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    engine.ready = False
+    loading = asyncio.ensure_future(load(engine))
+    await until(lambda: engine.probes > 3)
+    engine.ready = True
+    await loading
+
+    [said] = [record.getMessage() for record in caplog.records if record.name == loader.__name__]
+    assert "is waited for at its address: asked whether it is ready, it answers 503" in said
+    assert str(engine.port) not in said
 
 
 async def test_an_address_where_nobody_is_says_so(engine: Engine, load: Loads) -> None:
@@ -152,8 +203,11 @@ async def test_an_engine_that_says_it_is_another_version_is_refused_at_once(
 
 @pytest.mark.parametrize(
     "tells",
-    [None, {"name": "m"}, {"name": "m", "versions": []}, {"versions": None}, {}],
-    ids=["no metadata", "no versions", "empty", "null", "nothing"],
+    [
+        *(None, {"name": "m"}, {"name": "m", "versions": []}, {"versions": None}, {}),
+        *({"versions": [["1"], {"1": 1}, 1.0]}, {"versions": ["2"] * 100 + ["1"]}, {"versions": NESTED}),
+    ],
+    ids=["no metadata", "no versions", "empty", "null", "nothing", "no names", "too many", "nested"],
 )
 async def test_an_engine_that_does_not_say_is_unverified(
     engine: Engine, load: Loads, tells: dict[str, Any] | None
@@ -164,6 +218,19 @@ async def test_an_engine_that_does_not_say_is_unverified(
 
     assert not at.at_address.verified
     assert loader.UNVERIFIED in at.info.note
+
+
+async def test_an_engine_with_several_versions_is_verified_where_the_path_names_one(
+    engine: Engine, load: Loads
+) -> None:
+    """Without it the engine chooses, and mostly the newest one."""
+    engine.tells = {"name": "m", "versions": ["1", "2"]}
+
+    chosen_there = await load(engine)
+    chosen_here = await load(engine, path="/v2/models/m/versions/{version}/infer")
+
+    assert not chosen_there.at_address.verified
+    assert chosen_here.at_address.verified
 
 
 @pytest.mark.parametrize(
@@ -209,6 +276,21 @@ async def test_without_an_example_nothing_is_asked_before_it_serves(engine: Engi
     assert set(at.info.phase_seconds) == {"load"}
 
 
+async def test_where_a_warm_up_is_required_an_example_that_can_not_be_asked_is_refused(
+    engine: Engine, load: Loads
+) -> None:
+    """As it is of a version that runs here."""
+    required = replace(SPEC, warm_up_required=True)
+    load.example = b""
+    with pytest.raises(LoadFailed, match="its warm-up was left out") as failed:
+        await load(engine, required)
+    assert failed.value.phase == "warmup"
+    assert engine.probes == 0
+
+    for load.example in (EXAMPLE, None):
+        await load(engine, required)
+
+
 # Requests and answers
 
 
@@ -230,8 +312,9 @@ async def test_bytes_type_and_id_go_along_and_nothing_else_of_the_caller(engine:
 @pytest.mark.parametrize(
     ("manner", "status", "code"),
     [
-        ("400", PredictStatus.CLIENT_ERROR, 400),
-        ("422", PredictStatus.CLIENT_ERROR, 422),
+        *((str(code), PredictStatus.CLIENT_ERROR, code) for code in (400, 413, 415, 422)),
+        *((str(code), PredictStatus.MODEL_ERROR, 502) for code in (401, 403, 407)),
+        *((str(code), PredictStatus.MODEL_ERROR, code) for code in (404, 408, 418, 429)),
         ("500", PredictStatus.MODEL_ERROR, 500),
         ("503", PredictStatus.MODEL_ERROR, 503),
         ("redirect", PredictStatus.MODEL_ERROR, 502),
@@ -250,6 +333,8 @@ async def test_an_error_comes_back_as_it_is_and_a_redirect_is_none(
     assert (answer.predict_status, answer.status, answer.as_is) == (status, code, True)
     if code != 502:
         assert answer.body == b'{"error": "no"}'
+    elif manner.startswith("4"):
+        assert b"refused the gateway: it answered 40" in answer.body
     assert len(engine.asked) == 1
 
 
@@ -340,6 +425,7 @@ async def test_a_caller_who_hangs_up_has_its_connection_closed(engine: Engine, l
     await until(lambda: engine.closed_early == 1 and bool(failed))
     [(of, place, error)] = failed
     assert (of, place, type(error)) == (number, 0, CallerGone)
+    assert at._under_way == {}
 
 
 # Headers
@@ -359,27 +445,36 @@ async def test_headers_of_the_file_are_read_at_each_use(engine: Engine, load: Lo
     assert "X-Tenant" not in after
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ("secret without a colon", "line 1 of headers_file is no `Name: value`"),
-        ("\nHost: secret", "line 2 of headers_file names a header that is set here"),
-        ("A: b\r\x00secret: c", "of headers_file is no `Name: value`"),
-        ("A: " + "x" * 20_000, "longer than 16384 bytes"),
-        (None, "can not be read: No such file or directory"),
-    ],
-)
-async def test_a_headers_file_that_can_not_be_used_is_named_and_never_quoted(
-    tmp_path: Path, content: str | None, said: str
+async def test_look_ups_of_names_that_hang_keep_no_request_from_its_headers(
+    engine: Engine, load: Loads, tmp_path: Path
 ) -> None:
     file = tmp_path / "headers"
-    if content is not None:
-        file.write_text(content)
+    file.write_text("X-Tenant: a\n")
+    released = threading.Event()
+    hanging = [asyncio.ensure_future(in_outbound_thread(released.wait, 60)) for _ in range(MOST_THREADS)]
+    try:
+        async with asyncio.timeout(5 * slack()):
+            at = await load(engine, headers_file=str(file))
+            answer = await ask(at, query())
+    finally:
+        released.set()
+        await asyncio.gather(*hanging)
 
-    with pytest.raises(connections.OutboundFailed, match=said) as failed:
-        connections.read_headers(str(file))
+    assert isinstance(answer, Answer)
+    assert engine.asked[-1][1]["X-Tenant"] == "a"
 
-    assert "secret" not in str(failed.value)
+
+async def test_a_file_of_headers_that_hangs_keeps_no_look_for_longer_than_its_time(
+    engine: Engine, load: Loads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+    monkeypatch.setattr(readiness, "PROBE_SECONDS", 0.05)
+    monkeypatch.setattr(connections, "read_headers", lambda _: released.wait(60))
+    try:
+        with pytest.raises(LoadFailed, match=r"headers_file was not read within 0\.05 s"):
+            await load(engine, headers_file=str(tmp_path / "headers"), seconds=0.1)
+    finally:
+        released.set()
 
 
 async def test_a_proxy_of_the_environment_is_used_where_it_is_asked_for_alone(
@@ -421,6 +516,23 @@ async def test_readiness_that_comes_back_in_time_ends_nothing(engine: Engine, lo
     assert not at.exited.done()
 
 
+async def test_a_look_that_goes_wrong_here_counts_as_not_ready(
+    engine: Engine, load: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = await load(engine)
+    where = AddressSettings.model_validate({"http": engine.address, "path": "/v{version}/v2/models/m/infer"})
+    assert await load.addresses.is_ready(where, SPEC.version)
+
+    async def broken(_: Any) -> Any:
+        raise RecursionError
+
+    monkeypatch.setattr(readiness.ReadinessProbe, "look", broken)
+
+    assert not await load.addresses.is_ready(where, SPEC.version)
+    how = await asyncio.wait_for(asyncio.shield(at.exited), 5)
+    assert str(how) == "its readiness was lost: it could not be asked: RecursionError"
+
+
 async def test_an_address_that_gets_another_version_ends_at_once(engine: Engine, load: Loads) -> None:
     """Two more looks would be ten seconds of answers by a version that nobody chose."""
     at = await load(engine)
@@ -445,6 +557,26 @@ async def test_what_is_under_way_has_no_answer_once_it_has_ended(engine: Engine,
     at.submit([query()], lambda *_: pytest.fail("it has ended"))
     await at.close()
     assert len(engine.asked) == 2
+
+
+async def test_looks_without_an_answer_end_nothing_while_requests_are_answered(
+    engine: Engine, load: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine with one thread answers no probe while it predicts."""
+    monkeypatch.setattr(readiness, "PROBE_SECONDS", 0.05)
+    at = await load(engine)
+    looks, engine.probes_answered = engine.probes, False
+
+    while engine.probes < looks + 3 * worker.PROBES:
+        assert isinstance(await ask(at, query()), Answer)
+    assert not at.exited.done()
+
+    engine.manner = "500"
+    at.on_failed = lambda *_: None
+    while not at.exited.done():
+        at.submit([query()], lambda *_: None)
+        await asyncio.sleep(0.01)
+    assert str(at.exited.result()) == "its readiness was lost: no answer within 0.05 s"
 
 
 async def test_an_engine_that_hangs_is_no_reason_to_wait_for_its_readiness(

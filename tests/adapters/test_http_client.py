@@ -1,6 +1,7 @@
 """The client that asks other servers: bounded in everything, and silent about addresses."""
 
 import asyncio
+import base64
 import socket
 import ssl
 import threading
@@ -8,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import web
@@ -104,6 +106,42 @@ async def test_nothing_is_asked_through_a_proxy_of_the_environment(
 
     async with serving(here) as url:
         assert (await client.ask("GET", url, seconds=5, most_bytes=100)).body == b"here"
+
+
+async def test_of_the_environment_only_proxies_are_used_and_no_credentials_of_netrc(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login me password secret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    asked: list[tuple[str, str | None, str | None]] = []
+
+    async def proxy(request: web.Request) -> web.Response:
+        headers = request.headers
+        asked.append((request.host, headers.get("Authorization"), headers.get("Proxy-Authorization")))
+        return web.Response()
+
+    client = HttpClient(proxy=True)
+    try:
+        async with serving(proxy) as url:
+            monkeypatch.setenv("http_proxy", url)
+            await client.ask("GET", "http://engine.example.com/", seconds=5)
+            monkeypatch.setenv("http_proxy", url.replace("//", "//its:own@"))
+            await client.ask("GET", "http://engine.example.com/", seconds=5)
+            monkeypatch.setenv("no_proxy", "127.0.0.1")
+            await client.ask("GET", url, seconds=5)
+    finally:
+        await client.close()
+
+    own = "Basic " + base64.b64encode(b"its:own").decode()
+    here = urlsplit(url).netloc
+    assert asked == [
+        ("engine.example.com", None, None),
+        ("engine.example.com", None, own),
+        (here, None, None),
+    ]
 
 
 async def test_a_certificate_that_the_system_does_not_trust_is_refused(

@@ -36,7 +36,11 @@ BASE = "http://fraud-v{version}.models:8080"
             ),
         ),
         ("mlflow", None, ("/invocations", "/ping", None, None)),
-        ("mlflow", "/fraud-v{version}", ("/fraud-v7", "/ping", None, None)),
+        ("mlflow", "/fraud/invocations", ("/fraud/invocations", "/ping", None, None)),
+        ("mlflow", "/fraud-v{version}", ("/fraud-v7", "/fraud-v7/ping", None, None)),
+        ("mlflow", "/fraud-v{version}/", ("/fraud-v7/", "/fraud-v7/ping", None, None)),
+        ("mlflow", "/v{version}/invocations", ("/v7/invocations", "/v7/ping", None, None)),
+        ("mlflow", "/v{version}/fraud/score", ("/v7/fraud/score", "/v7/fraud/ping", None, None)),
     ],
 )
 def test_readiness_and_metadata_are_asked_beside_the_requests(

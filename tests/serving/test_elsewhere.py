@@ -60,6 +60,32 @@ async def test_a_request_that_takes_too_long_is_given_up_alone(pool: Pool, world
     assert pool.leases == 0
 
 
+async def test_what_the_gateway_asks_by_itself_keeps_no_request_waiting(
+    pool: Pool, world: FakeWorld, version: FakeVersion
+) -> None:
+    """There is one worker, and what hangs there hangs until predict_timeout_seconds."""
+    version.keys["predict_timeout_seconds"] = 5.0
+    [worker] = world.workers
+    before = await running(pool)
+    lone = pool.ask_idle(Query(b"{}", None))
+    assert lone is not None
+    beside = [await running(pool) for _ in range(6)]
+    assert (pool.queued, len(worker.frames)) == (0, 8)
+    assert pool.ask_idle(Query(b"{}", None)) is None  # all its connections are in use
+
+    lone.end()
+
+    assert worker.given_up == [2]
+    with pytest.raises(WorkerDied):
+        await lone.answer
+    worker._unanswered.pop(1)
+    for _ in range(7):
+        worker.release()
+    assert [(await request.answer).status for request in (before, *beside)] == [200] * 7
+    assert not worker.exited.done()
+    assert pool.leases == 0
+
+
 async def test_many_that_take_too_long_at_once_are_all_given_up(pool: Pool, world: FakeWorld) -> None:
     requests = [await running(pool) for _ in range(8)]
 

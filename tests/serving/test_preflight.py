@@ -18,7 +18,8 @@ from router.core.policy import State
 from router.core.preflight import PreflightVerdict
 from router.core.preflight_events import PreflightEnded
 from router.core.routing import Reason, assign
-from router.protocol.messages import Answer, PredictStatus, Query
+from router.protocol.messages import Answer, Batching, PredictStatus, Query
+from router.serving import preflight
 from router.serving.caps import CapsInForce
 from router.serving.dispatch import Dispatcher
 from router.serving.manager import ModelManager
@@ -123,6 +124,23 @@ async def test_a_version_that_answers_as_production_passes_all_and_is_bound(gate
     assert len(gateway.world.asked[V1]) == 100, "production was asked once more"
     assert gateway.reason is Reason.HASH
     assert gateway.manager.preflight.to_json(V2) == report.to_json()
+
+
+async def test_a_request_that_runs_elsewhere_when_its_time_is_over_is_given_up(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would keep a connection to the engine until predict_timeout_seconds."""
+    monkeypatch.setattr(preflight, "LONGEST_SECONDS", 0.1)
+    await gateway.ask(50)
+    world = gateway.world
+    world.apart, world.held, world.batching = True, True, Batching(merges=False, why="elsewhere")
+
+    ended = await gateway.have_canary()
+
+    assert ended.report.verdict is NOT_ENOUGH
+    [worker] = [one for one in world.workers if one.version == V2]
+    assert worker.given_up == [1]
+    assert not worker.exited.done()
 
 
 async def test_it_ends_before_the_version_is_bound_and_counts_nowhere(gateway: Gateway) -> None:

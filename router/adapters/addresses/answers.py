@@ -13,13 +13,18 @@ from router.protocol.messages import Answer, PredictStatus, ScoringProtocol, Ten
 JSON = "application/json"
 _NUMBERS = ("INT", "UIN", "FP1", "FP3", "FP6", "BOO", "BF1")
 """How the datatypes begin that are no texts."""
+_REFUSES_REQUEST = (400, 413, 415, 422)
+"""What says that the request is at fault. Any other 4xx is of the address, or of whoever stands before it."""
+_REFUSES_GATEWAY = (401, 403, 407)
+"""What is no caller's to mend: the credentials are the gateway's own."""
 
 
 def answer_of(engine: Engine, got: HttpAnswer, seconds: float) -> Answer:
-    """The version's answer: 200 is a good one, 4xx refuses the request, anything else is the version's fault.
+    """The version's answer: 200 is a good one, 400, 413, 415 and 422 refuse the request, anything else is the
+    version's fault.
 
-    How many rows it has is not known. What is neither 200 nor an error, such as a redirect, is no answer of
-    either protocol: it becomes 502 with a sentence.
+    How many rows it has is not known. What refuses the gateway, and what is neither 200 nor an error, such as
+    a redirect, becomes 502 with a sentence.
     """
     # Of several parameters of a media type and of its case nothing is asked: it goes to the caller as it is.
     content_type = got.headers.get("Content-Type", JSON)
@@ -27,9 +32,10 @@ def answer_of(engine: Engine, got: HttpAnswer, seconds: float) -> Answer:
         content_type = JSON
     if got.status == 200:
         return Answer(PredictStatus.OK, 200, got.body, content_type, 0, seconds)
-    if 400 <= got.status < 500:
+    if 400 <= got.status < 600 and got.status not in _REFUSES_GATEWAY:
+        refused = got.status in _REFUSES_REQUEST
         return Answer(
-            PredictStatus.CLIENT_ERROR,
+            PredictStatus.CLIENT_ERROR if refused else PredictStatus.MODEL_ERROR,
             got.status,
             got.body,
             content_type,
@@ -38,18 +44,11 @@ def answer_of(engine: Engine, got: HttpAnswer, seconds: float) -> Answer:
             keeps_status=True,
             as_is=True,
         )
-    if 500 <= got.status < 600:
-        return Answer(
-            PredictStatus.MODEL_ERROR,
-            got.status,
-            got.body,
-            content_type,
-            0,
-            seconds,
-            keeps_status=True,
-            as_is=True,
-        )
-    sentence = f"the version answered {got.phrase}, which is no answer of its protocol"
+    sentence = (
+        f"the version's address refused the gateway: it answered {got.phrase}"
+        if got.status in _REFUSES_GATEWAY
+        else f"the version answered {got.phrase}, which is no answer of its protocol"
+    )
     return _error(engine, PredictStatus.MODEL_ERROR, 502, sentence, seconds)
 
 

@@ -4,8 +4,9 @@ import asyncio
 import re
 from collections.abc import Callable, Mapping
 
-from router.adapters.http.client import HttpAnswer, HttpClient, in_outbound_thread
+from router.adapters.http.client import HttpAnswer, HttpClient
 from router.errors import OutboundFailed
+from router.processes.disk import DiskThreads
 from router.processes.small_files import open_at_once
 from router.settings.where import AddressSettings
 
@@ -15,6 +16,9 @@ one after 5 s, and a POST that meets such an end is lost, for it is never sent t
 _LONGEST_FILE = 16_384
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)[ \t]*")
 _OURS = {"host", "content-length", "content-type", "transfer-encoding", "connection", "x-request-id"}
+
+_in_headers_thread = DiskThreads().run
+"""Threads of their own: each request reads its file, and must not wait behind names that are looked up."""
 
 
 class Connections:
@@ -44,7 +48,7 @@ class Connections:
         Cancelling it closes its connection.
         """
         file = self._settings.headers_file
-        own = {} if file is None else await in_outbound_thread(read_headers, file)
+        own = {} if file is None else await _headers(file, seconds)
         client = self._current()
         self._under_way[client] = self._under_way.get(client, 0) + 1
         try:
@@ -88,6 +92,14 @@ class Connections:
             closing = asyncio.get_running_loop().create_task(client.close(), name="close connections")
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
+
+
+async def _headers(path: str, seconds: float | None) -> dict[str, str]:
+    try:
+        async with asyncio.timeout(seconds):
+            return await _in_headers_thread(read_headers, path)
+    except TimeoutError:
+        raise OutboundFailed(f"headers_file was not read within {seconds:g} s") from None
 
 
 def read_headers(path: str) -> dict[str, str]:

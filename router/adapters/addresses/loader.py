@@ -1,6 +1,8 @@
 """Brings versions to READY that run elsewhere: waits until each is ready, and asks its example."""
 
 import asyncio
+import logging
+from functools import partial
 from time import perf_counter
 
 from msgspec.structs import replace
@@ -8,7 +10,7 @@ from msgspec.structs import replace
 from router.adapters.addresses.answers import JSON, unlike_signature
 from router.adapters.addresses.connections import Connections
 from router.adapters.addresses.description import Description, read_description
-from router.adapters.addresses.readiness import ReadinessProbe
+from router.adapters.addresses.readiness import PROBE_BYTES, ReadinessProbe
 from router.adapters.addresses.worker import AddressWorker
 from router.core.ids import VersionId
 from router.core.memory import Room
@@ -20,10 +22,14 @@ from router.protocol.messages import LoadSpec, VersionInfo
 from router.settings import Settings
 from router.settings.where import AddressSettings
 
+LONG_BYTES = 16 << 10
+"""Of an answer that is not read in the event loop."""
 LOOK_SECONDS = 1.0
 """Between two looks at a version that is to become ready."""
 UNVERIFIED = "that it is this version its address says alone: its engine does not tell."
 NOT_COUNTED = "its scores are not counted, for it runs elsewhere."
+
+_log = logging.getLogger(__name__)
 
 
 class AddressLoader:
@@ -41,7 +47,8 @@ class AddressLoader:
 
     async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> AddressWorker:
         """A worker at the version's address, once it is ready there, is this version as far as its engine
-        says, and has answered its input example.
+        says, and has answered its input example. Where that is required, one that can not be made a request
+        is a load that failed; a version without any serves, as it does here.
 
         Raises LoadFailed; of it WarmUpLost where the example has no good answer of a version that has served
         before. Nothing stays connected then.
@@ -50,13 +57,17 @@ class AddressLoader:
         ends_at = loop.time() + deadline_seconds
         address = self._where.address(spec.version.model, spec.version.number)
         described = await read_description(self._shared.launcher, spec, address.engine)
-        requests, probes = self._connections(), self._connections()
+        warms_up = bool(described.example) and spec.warm_up_seconds != 0.0
+        if spec.warm_up_required and described.info.has_example and not warms_up:
+            raise LoadFailed(described.info.note or "its warm-up was left out", phase="warmup")
+        requests = Connections(self._where, lambda: self._shared.most_bytes)
+        probes = Connections(self._where, lambda: PROBE_BYTES)
         probe = ReadinessProbe(spec.version, address, probes)
         began = perf_counter()
         try:
             verified = await _until_ready(probe, spec.version, ends_at)
             phases = {"load": perf_counter() - began}
-            if described.example and spec.warm_up_seconds != 0.0:
+            if warms_up:
                 await _warm_up(requests, address, described, spec, ends_at)
                 phases["warmup"] = perf_counter() - began - phases["load"]
         except BaseException:
@@ -71,9 +82,6 @@ class AddressLoader:
             probe=probe,
             probes=probes,
         )
-
-    def _connections(self) -> Connections:
-        return Connections(self._where, lambda: self._shared.most_bytes)
 
 
 class VersionAddresses:
@@ -102,10 +110,13 @@ class VersionAddresses:
 
     async def is_ready(self, where: AddressSettings, version: VersionId) -> bool:
         """Whether `version` answers at its address now. Takes 10 s at most."""
-        probes = Connections(where, lambda: self.most_bytes)
+        probes = Connections(where, lambda: PROBE_BYTES)
         address = where.address(version.model, version.number)
         try:
             return (await ReadinessProbe(version, address, probes).look()).ready
+        except Exception:  # noqa: BLE001 - whoever asks looks after other models too
+            _log.exception("whether %s is ready at its address could not be found out", version)
+            return False
         finally:
             await probes.close()
 
@@ -113,6 +124,7 @@ class VersionAddresses:
 async def _until_ready(probe: ReadinessProbe, version: VersionId, ends_at: float) -> bool:
     """Whether the engine said that it is this version, once it is ready."""
     loop = asyncio.get_running_loop()
+    logged: set[str] = set()
     while True:
         found = await probe.look()
         if found.ready:
@@ -121,6 +133,9 @@ async def _until_ready(probe: ReadinessProbe, version: VersionId, ends_at: float
             raise LoadFailed(found.why, phase="load")
         if loop.time() + LOOK_SECONDS > ends_at:
             raise LoadFailed(f"{version} was not ready in time: {found.why}", phase="load")
+        if found.why not in logged:
+            logged.add(found.why)
+            _log.info("%s is waited for at its address: %s", version, found.why)
         await asyncio.sleep(LOOK_SECONDS)
 
 
@@ -141,7 +156,9 @@ async def _warm_up(
         why = str(failed)
     else:
         if got.status == 200:
-            why = unlike_signature(address.engine, got.body, described.info.outputs)
+            compared = partial(unlike_signature, address.engine, got.body, described.info.outputs)
+            # Others would wait for an answer that takes long to read.
+            why = await asyncio.to_thread(compared) if len(got.body) > LONG_BYTES else compared()
         else:
             why = f"it answers {got.phrase}"
     if why:

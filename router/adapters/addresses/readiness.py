@@ -8,10 +8,14 @@ import orjson
 from router.adapters.addresses.connections import Connections
 from router.core.ids import VersionId
 from router.core.version_address import VersionAddress
-from router.errors import OutboundFailed
+from router.errors import OutboundFailed, OutboundTimeout
 
 PROBE_SECONDS = 5.0
 """For one question, the whole answer included."""
+PROBE_BYTES = 1 << 20
+"""Of one answer to a probe: it is read in the event loop, again and again."""
+_MOST_VERSIONS = 100
+"""That an engine names; what is behind them is not looked at."""
 _SHOWN = 40
 
 
@@ -22,10 +26,12 @@ class Readiness:
     ready: bool
     why: str = ""
     """Why it is not ready; never what was answered."""
+    is_late: bool = False
+    """Whether it gave no answer in time, which may be for the requests that it works on."""
     is_another: bool = False
     """Whether the engine says that it holds another model or another version."""
     verified: bool = False
-    """Whether the engine says that it holds this version."""
+    """Whether the engine says that it holds this version, and no other one that may answer in its place."""
 
 
 class ReadinessProbe:
@@ -47,7 +53,7 @@ class ReadinessProbe:
                 return Readiness(ready=True)
             metadata = await self._connections.ask("GET", self._address.metadata, seconds=PROBE_SECONDS)
         except OutboundFailed as failed:
-            return Readiness(ready=False, why=str(failed))
+            return Readiness(ready=False, why=str(failed), is_late=isinstance(failed, OutboundTimeout))
         return self._identity(metadata.body) if metadata.status == 200 else Readiness(ready=True)
 
     def _identity(self, body: bytes) -> Readiness:
@@ -65,10 +71,14 @@ class ReadinessProbe:
         if not isinstance(versions, list) or not versions:
             return Readiness(ready=True)
         number = str(self._version.number)
+        named = [str(one) for one in versions[:_MOST_VERSIONS] if isinstance(one, str | int)]
         # Some engines begin the names of versions with a letter.
-        if not any(str(one).removeprefix("v") == number for one in versions):
-            return _another(f"the engine has version {_shown(', '.join(map(str, versions)))}, not {number}")
-        return Readiness(ready=True, verified=True)
+        if not any(one.removeprefix("v") == number for one in named):
+            if not named or len(versions) > _MOST_VERSIONS:
+                return Readiness(ready=True)  # it does not tell, or not among those that are looked at
+            return _another(f"the engine has version {_shown(', '.join(named))}, not {number}")
+        chosen = self._address.infer.endswith(f"/versions/{number}/infer")
+        return Readiness(ready=True, verified=chosen or len(versions) == 1)
 
 
 def _another(why: str) -> Readiness:

@@ -1,6 +1,7 @@
 """One version at its address, as the pool of its requests knows workers: it is asked, watched, and let go."""
 
 import asyncio
+import logging
 import signal
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -8,14 +9,14 @@ from time import perf_counter
 
 from router.adapters.addresses.answers import JSON, answer_of, refusal
 from router.adapters.addresses.connections import Connections
-from router.adapters.addresses.readiness import ReadinessProbe
+from router.adapters.addresses.readiness import Readiness, ReadinessProbe
 from router.core.memory import Resident
 from router.core.processor_time import ProcessorTime
 from router.core.version_address import AtAddress, VersionAddress
 from router.errors import CallerGone, OutboundFailed, RequestRefused, WorkerDied
 from router.processes.process import Exit
 from router.protocol.cpu_threads import CpuThreads
-from router.protocol.messages import Answer, Batching, Query, ScoringProtocol, VersionInfo
+from router.protocol.messages import Answer, Batching, PredictStatus, Query, ScoringProtocol, VersionInfo
 from router.protocol.shadow_frames import Compared, ShadowQuery
 
 PROBE_PAUSE_SECONDS = 5.0
@@ -26,12 +27,15 @@ _NOT_HERE = "it runs elsewhere"
 
 OnAnswers = Callable[[Sequence[int], Sequence[Answer]], None]
 
+_log = logging.getLogger(__name__)
+
 
 class AddressWorker:
     """A READY version at an address; implements `WorkerHandle`.
 
     `exited` is done when three looks in a row, 5 s apart, found it not ready, or one found another version
-    there. Requests under way have no answer then: none is sent again, here or by whoever asks.
+    there. A look that got no answer in time does not count where a request got one meanwhile. Requests under
+    way have no answer then: none is sent again, here or by whoever asks.
     """
 
     apart = True
@@ -67,6 +71,8 @@ class AddressWorker:
         self._probe = probe
         self._probes = probes
         self._number = 0
+        self._has_answered = False
+        """Whether it gave an answer of its own since the last look."""
         self._under_way: dict[int, dict[int, asyncio.Task[None]]] = {}
         """Of each batch, what asks for each of its places."""
         self._closing: asyncio.Task[None] | None = None
@@ -90,7 +96,7 @@ class AddressWorker:
 
     def hung_up(self, number: int, place: int) -> None:
         """Its caller hung up: the connection is closed, which may or may not end the predict there."""
-        task = self._under_way.get(number, {}).pop(place, None)
+        task = self._pop(number, place)
         if task is not None and task.cancel():
             self._loop.call_soon(self._report, number, place, CallerGone("its caller hung up"))
 
@@ -147,15 +153,19 @@ class AddressWorker:
                 self._finish(number, place, partial(self._report, number, place, error))
                 return
             answer = answer_of(self._address.engine, got, perf_counter() - began)
+            self._has_answered |= answer.predict_status is not PredictStatus.MODEL_ERROR
         self._finish(number, place, partial(on_answers, (place,), (answer,)))
 
     def _finish(self, number: int, place: int, report: Callable[[], None]) -> None:
-        batch = self._under_way.get(number)
-        if batch is None or batch.pop(place, None) is None:
-            return  # given up, or this worker has ended
+        if self._pop(number, place) is not None:  # else given up, or this worker has ended
+            report()
+
+    def _pop(self, number: int, place: int) -> asyncio.Task[None] | None:
+        batch = self._under_way.get(number, {})
+        task = batch.pop(place, None)
         if not batch:
-            del self._under_way[number]
-        report()
+            self._under_way.pop(number, None)
+        return task
 
     def _report(self, number: int, place: int, error: RequestRefused) -> None:
         if not self.exited.done():
@@ -165,8 +175,16 @@ class AddressWorker:
         lost = 0
         while lost < PROBES:
             await asyncio.sleep(PROBE_PAUSE_SECONDS)
-            found = await self._probe.look()
-            lost = 0 if found.ready else lost + 1
+            try:
+                found = await self._probe.look()
+            except Exception as bug:  # noqa: BLE001 - else nobody would watch it any more
+                _log.exception("whether a version is ready at its address could not be found out")
+                found = Readiness(ready=False, why=f"it could not be asked: {type(bug).__name__}")
+            if found.ready:
+                lost = 0
+            elif not (found.is_late and self._has_answered):
+                lost += 1
+            self._has_answered = False
             if found.is_another:
                 break
         self._end(Exit(lost=found.why))

@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from ssl import SSLCertVerificationError, SSLError
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from router.errors import OutboundFailed
+from router.errors import OutboundFailed, OutboundTimeout
 from router.processes.disk import DiskThreads
 
 MOST_CONNECTIONS = 32
@@ -86,7 +88,8 @@ class HttpClient:
         """The answer, whatever its status, with a body of `most_bytes` at most; 0: the body is not read.
 
         `seconds` bound all of it; None: only the time until there is a connection is bounded. `server_name`
-        is what the certificate has to name, where that is not the host of `url`. Raises OutboundFailed.
+        is what the certificate has to name, where that is not the host of `url`. Raises OutboundFailed; of it
+        OutboundTimeout.
         """
         try:
             async with self._open_session().request(
@@ -95,6 +98,7 @@ class HttpClient:
                 headers=headers,
                 data=body,
                 allow_redirects=False,
+                proxy=_proxy_of(url) if self._proxy else None,
                 timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT_SECONDS),
                 server_hostname=server_name,
             ) as response:
@@ -102,7 +106,8 @@ class HttpClient:
                 content = await _read(response, most_bytes) if most_bytes else b""
                 return HttpAnswer(response.status, response.headers, content)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise OutboundFailed(_sentence(error, seconds or _CONNECT_SECONDS)) from None
+            kind = OutboundTimeout if isinstance(error, asyncio.TimeoutError) else OutboundFailed
+            raise kind(_sentence(error, seconds or _CONNECT_SECONDS)) from None
 
     async def close(self) -> None:
         """End every connection."""
@@ -123,7 +128,6 @@ class HttpClient:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": "canary-router", "Accept-Encoding": "identity"},
                 auto_decompress=False,
-                trust_env=self._proxy,
             )
         return self._session
 
@@ -137,6 +141,15 @@ async def look_up(host: str, port: int, family: int = socket.AF_UNSPEC) -> list[
     except UnicodeError:  # such as a part of over 63 letters
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from None
     return list(dict.fromkeys((int(kind), str(address[0])) for kind, _, _, _, address in found))
+
+
+def _proxy_of(url: str) -> str | None:
+    """The proxy that the environment names for `url`.
+
+    aiohttp's `trust_env` would also send what ~/.netrc holds.
+    """
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
 
 
 class _Resolver(AbstractResolver):

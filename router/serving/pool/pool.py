@@ -177,7 +177,8 @@ class Pool:
         """Ask a worker that has nothing to do, for nobody: neither lease nor count comes of it.
 
         A request that comes meanwhile waits for this predict at most, and for none where another worker is
-        free. None while requests wait, or no worker is idle.
+        free. None while requests wait, or no worker is idle. Where requests end apart there is one worker,
+        and this predict is one of those that run side by side there.
         """
         idle = self._idle_slot()
         return idle.ask(query) if idle is not None else None
@@ -400,10 +401,10 @@ class Pool:
             self._repeats.watch()
 
     def _idle_slot(self) -> WorkerSlot | None:
-        """A worker that has nothing to do; None while requests wait."""
+        """A worker that has nothing to do, or room where requests end apart; None while requests wait."""
         if self._closed or self.queue:
             return None
-        return next((slot for slot in self.slots if slot.has_room(isolated=True)), None)
+        return next((slot for slot in self.slots if slot.has_room(isolated=not slot.worker.apart)), None)
 
     def _reduce_to(self, most: int) -> list[WorkerSlot]:
         """Let workers go until `most` are left, first those that have least to do: they end sooner."""

@@ -149,15 +149,21 @@ class BatchResult:
 
 @dataclass(frozen=True, slots=True)
 class LoneRequest:
-    """A request that the gateway asks by itself, of a worker that does nothing else meanwhile."""
+    """A request that the gateway asks by itself, of a worker that does nothing else meanwhile, unless its
+    requests end apart."""
 
     answer: asyncio.Future[Answer]
     """Raises RequestRefused when the worker ended, for whatever reason."""
     slot: "WorkerSlot"
     batch: _Batch
 
+    @property
+    def apart(self) -> bool:
+        """Whether `end` ends this request alone."""
+        return self.slot.worker.apart
+
     def end(self) -> None:
-        """It takes too long: end the worker, as for any predict that does."""
+        """It takes too long: end the worker, as for any predict that does, or where it is apart, it alone."""
         self.slot.end_overdue(self.batch)
 
 
@@ -246,9 +252,10 @@ class WorkerSlot:
     def ask(self, query: Query) -> LoneRequest:
         """Have the worker, which is idle, answer `query` for nobody's request: it is counted nowhere.
 
-        As a repeat, it is a batch of its own, and its time is limited.
+        As a repeat, it is a batch of its own, and its time is limited. Where requests end apart the worker
+        only needs room: others may run beside it.
         """
-        batch = self._begin({0: None}, isolated=True)
+        batch = self._begin({0: None}, isolated=not self.worker.apart)
         batch.lone_answer = self._loop.create_future()
         batch.worker_number = self.worker.submit([query], partial(self._take_lone, batch))
         return LoneRequest(batch.lone_answer, self, batch)
