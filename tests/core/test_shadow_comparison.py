@@ -87,5 +87,5 @@ def test_no_bytes_raise(ours: bytes, theirs: bytes) -> None:
     assert compare_answers(ours, theirs, None, 0.5).flips >= 0
 
 
-def test_the_middle_of_the_widest_range_is_a_number() -> None:
-    assert middle_of(ScoreSpec(low=-1.7e308, high=-1e308)) == pytest.approx(-1.35e308)
+def test_the_middle_of_a_range_of_the_largest_numbers_is_a_number() -> None:
+    assert middle_of(ScoreSpec(low=1e308, high=1.5e308, bins=1)) == pytest.approx(1.25e308)
