@@ -287,6 +287,8 @@ class WorkerDied(RequestRefused):
     """The worker that was running this request ended before it answered."""
 
     reason = RefusalReason.CRASH
+    out_of_memory = False
+    """Whether the kernel ended it for want of memory."""
 
 
 class VersionUnloaded(WorkerDied):

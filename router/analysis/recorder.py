@@ -363,7 +363,6 @@ class AnalysisRecorder:
                     event.split,
                     event.production_fault,
                     event.canary_fault,
-                    event.failed_batch,
                     event.agrees,
                     event.same_type,
                     event.same_length,

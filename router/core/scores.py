@@ -232,7 +232,7 @@ OutputCounts = ScoreCounts | ClassCounts
 def middle_of(output: OutputSpec | None) -> float:
     """Where a score becomes a decision unless somebody says otherwise: the middle of the range in which it is
     counted; 0.5 where nothing is."""
-    return (output.low + output.high) / 2 if isinstance(output, ScoreSpec) else 0.5
+    return output.low / 2 + output.high / 2 if isinstance(output, ScoreSpec) else 0.5
 
 
 def cell_of(row: Any, output: int | str) -> Any:

@@ -36,9 +36,6 @@ class ShadowCompared:
     """0 to 99 999, of production's range."""
     production_fault: bool
     canary_fault: bool
-    failed_batch: int | None = None
-    """The predict that failed as a whole, as `Answered.blamed_batch`, where one version failed alone: a crash
-    is one fault, however many requests it took along."""
     same_type: bool = True
     """Whether both answers are of one JSON type per value; True where either failed; so are the next two."""
     same_length: bool = True

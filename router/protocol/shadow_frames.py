@@ -13,7 +13,10 @@ from router.protocol.messages import PredictStatus, Query, ScoringProtocol, Wire
 
 SHADOW, COMPARED = "shadow", "compared"
 
-_Count = Annotated[int, Meta(ge=0)]
+MOST_ROWS = 1 << 30
+"""Of one request, above every `max_rows`. Sums of them are evidence, whose integers have 64 bits."""
+
+_Count = Annotated[int, Meta(ge=0, le=MOST_ROWS)]
 _Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 
 

@@ -8,6 +8,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any, Protocol
 
 from router.core.backoff import Backoff
@@ -36,13 +37,16 @@ LONGEST_ANSWER = 1 << 20
 """Bytes of an answer of production that is compared; of a longer one only whether both could answer is."""
 WAIT_SECONDS = 5.0
 """For which a copy waits for an idle worker; then it is dropped."""
-AGAIN_SECONDS = 30.0
-"""The same for one that the version failed, and that is asked once more."""
 LOOK_SECONDS = 0.005
 """Between two looks for an idle worker, while copies wait."""
 RESTS = (2.0, 10.0, 20.0)
 """Seconds without a shadow after the first, second, … in a row that ended a worker, or was not over in time:
 its users have no worker meanwhile."""
+FORGIVEN_SECONDS = 60.0
+"""Without such a one, after which the next is the first again."""
+PAUSE, PAUSE_WITH_USERS = 1.0, 19.0
+"""How many times as long as its last shadow took a version gets no other one: shadows have half of its time,
+or a twentieth while it has users, who may wait for one, and whose latencies are compared."""
 
 _HASH = Reason.HASH
 _BUSY, _FULL, _UNKNOWN = ShadowDropReason.BUSY, ShadowDropReason.QUEUE_FULL, ShadowDropReason.UNKNOWN
@@ -78,11 +82,17 @@ class _Shadow:
     """The same where the worker ended."""
     expires_at: float
     is_second: bool = False
-    """Whether the version has failed it once."""
+    """Whether the version has failed it once. Then it waits for an idle worker for as long as it takes."""
 
     @property
     def size(self) -> int:
         return len(self.query.body) + len(self.answer or b"")
+
+    @property
+    def stays(self) -> bool:
+        """Whether it is sent however busy all is meanwhile. A fault is known already, which may be why: to
+        drop it would drop faults of that version alone, and equal ones would look different."""
+        return self.is_second or self.production.ended_worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +109,30 @@ class _Taken:
 _ENDED_WORKER = _Taken(Took.FAILED, ended_worker=True)
 
 
+@dataclass(slots=True)
+class _Pace:
+    """How soon a version gets its next shadow, under whichever alias."""
+
+    rests: Backoff = field(default_factory=lambda: Backoff(RESTS))
+    failed_at: float = -inf
+    """When the last rest began."""
+    over_at: float = -inf
+    """When its last shadow was over…"""
+    took: float = 0.0
+    """…and for how many seconds it had run."""
+
+    def not_before(self, *, with_users: bool) -> float:
+        pause = self.took * (PAUSE_WITH_USERS if with_users else PAUSE)
+        return max(self.over_at + pause, self.rests.not_before)
+
+    def compared(self, now: float) -> None:
+        if now - self.failed_at > FORGIVEN_SECONDS:
+            self.rests = self.rests.reset()
+
+    def failed(self, now: float) -> None:
+        self.rests, self.failed_at = self.rests.failed(now), now
+
+
 @dataclass(slots=True, eq=False)
 class _Lane:
     """What goes to one version under one alias."""
@@ -109,9 +143,6 @@ class _Lane:
     """Bytes of these."""
     handle: asyncio.Handle | None = None
     """The next look."""
-    rests: Backoff = field(default_factory=lambda: Backoff(RESTS))
-    pauses_until: float = 0.0
-    """A version predicts for shadows half of its time at most."""
     counts: Counter[str] = field(default_factory=Counter)
     """Of what was compared, and of what was dropped, by reason."""
 
@@ -142,6 +173,13 @@ class _Lane:
         self.size -= shadow.size
         return shadow
 
+    def let_go(self, now: float, *, busy: bool) -> int:
+        """Of copies whose time is over, and while it is `busy` of all but those that stay; how many went."""
+        before = len(self.waiting)
+        self.waiting = deque(one for one in self.waiting if one.expires_at > now and (one.stays or not busy))
+        self.size = sum(one.size for one in self.waiting)
+        return before - len(self.waiting)
+
 
 class Shadows:
     """Sends copies of one model's requests, one at a time to each version, and records what came of them.
@@ -158,6 +196,10 @@ class Shadows:
         self._lanes: dict[Alias, _Lane] = {}
         self._left_out: dict[Alias, str] = {}
         """Why aliases get no copies though the settings say so."""
+        self._paces: dict[VersionId, _Pace] = {}
+        """Of every version that gets copies."""
+        self._with_users: frozenset[VersionId] = frozenset()
+        """Versions that have a share in force."""
         self._running: dict[VersionId, asyncio.Task[None]] = {}
         idle.watch(self)
 
@@ -184,7 +226,7 @@ class Shadows:
                     return
                 if (taken := _taken_by_production(result)) is None:
                     self._drop(lane, _UNKNOWN)
-                elif not self._may_run(lane):
+                elif not (self._is_idle if taken.ended_worker else self._may_run(lane)):
                     self._drop(lane, _BUSY)
                 else:
                     body = result.body if isinstance(result, Answer) else b""
@@ -227,6 +269,10 @@ class Shadows:
         ended, self._lanes = self._lanes, lanes
         for lane in ended.values():
             self._end(lane)
+        versions = {lane.range.version for lane in lanes.values()}
+        self._paces = {version: self._paces.get(version, _Pace()) for version in versions}
+        shares = routes.split_in_force.shares()
+        self._with_users = frozenset(version for alias, version in routes.bound.items() if shares.get(alias))
 
     def close(self) -> None:
         """Drop what waits, and forget what runs."""
@@ -248,13 +294,17 @@ class Shadows:
         infos = [harness.info for harness in harnesses if harness is not None and harness.info is not None]
         return left_out(settings.effects, *infos)
 
+    @property
+    def _is_idle(self) -> bool:
+        """Whether processors are idle."""
+        settings, idle = self._model.settings.shadow, self._idle.share
+        return settings is not None and idle is not None and idle >= settings.min_idle
+
     def _may_run(self, lane: _Lane) -> bool:
         """Whether processors are idle, and production has nobody waiting."""
-        settings, idle = self._model.settings.shadow, self._idle.share
-        if settings is None or idle is None or idle < settings.min_idle:
-            return False
         production = self._model.harnesses.get(lane.range.production)
-        return production is not None and production.loaded and not production.pool.keeps_waiting
+        waits = production is None or not production.loaded or production.pool.keeps_waiting
+        return self._is_idle and not waits
 
     def _put(self, lane: _Lane, shadow: _Shadow) -> None:
         if len(lane.waiting) >= MOST_WAITING or lane.size + shadow.size > MOST_BYTES:
@@ -266,15 +316,13 @@ class Shadows:
 
     def _look(self, lane: _Lane) -> None:
         """Hand the next copy over, or look again a little later."""
-        lane.handle, now = None, self._loop.time()
-        while lane.waiting and lane.waiting[0].expires_at <= now:
-            lane.take()
+        lane.handle, now, version = None, self._loop.time(), lane.range.version
+        for _ in range(lane.let_go(now, busy=not self._may_run(lane))):
             self._drop(lane, _BUSY)
-        if not lane.waiting or lane.range.version in self._running:
+        if not lane.waiting or version in self._running:
             return  # the end of the one that runs calls it
-        if not self._may_run(lane):
-            self._clear(lane, _BUSY)
-        elif max(lane.pauses_until, lane.rests.not_before) > now or not self._hand_over(lane):
+        not_before = self._paces[version].not_before(with_users=version in self._with_users)
+        if not_before > now or not self._hand_over(lane):
             lane.handle = self._loop.call_later(LOOK_SECONDS, self._look, lane)
 
     def _hand_over(self, lane: _Lane) -> bool:
@@ -285,7 +333,7 @@ class Shadows:
         asked = harness.pool.shadow_idle(self._question(lane))
         if asked is None:
             return False
-        comparison = self._compare(lane, lane.take(), asked.comparison)
+        comparison = self._compare(lane, lane.take(), asked.comparison, self._paces[version])
         task = self._running[version] = self._loop.create_task(comparison, name=f"shadow {version}")
         task.add_done_callback(lambda _: self._ended(version))
         return True
@@ -299,7 +347,9 @@ class Shadows:
             cut_off = middle_of(next(iter(info.scores), None) if info is not None else None)
         return ShadowQuery(shadow.query, shadow.answer, cut_off)
 
-    async def _compare(self, lane: _Lane, shadow: _Shadow, comparison: asyncio.Future[Compared]) -> None:
+    async def _compare(
+        self, lane: _Lane, shadow: _Shadow, comparison: asyncio.Future[Compared], pace: _Pace
+    ) -> None:
         began_at = self._loop.time()
         compared: Compared | None = None
         canary: _Taken | None = None
@@ -314,19 +364,18 @@ class Shadows:
                 compared.predict_seconds,
                 all_nan=compared.all_nan,
             )
-            lane.rests = lane.rests.reset()
+            pace.compared(self._loop.time())
         except VersionUnloaded:
             pass
         except (TimeoutError, RequestRefused) as ended:
-            canary = _ENDED_WORKER if isinstance(ended, WorkerDied) else None
-            lane.rests = lane.rests.failed(self._loop.time())
-        now = self._loop.time()
-        lane.pauses_until = now + (now - began_at)
+            canary = _taken_by_end(ended)
+            pace.failed(self._loop.time())
+        pace.over_at = self._loop.time()
+        pace.took = pace.over_at - began_at
         if canary is None or self._lanes.get(lane.range.alias) is not lane:
             self._drop(lane, _UNKNOWN)
         elif self._asks_again(shadow, canary):
-            expires_at = max(now, lane.rests.not_before) + AGAIN_SECONDS
-            lane.put_first(replace(shadow, is_second=True, expires_at=expires_at))
+            lane.put_first(replace(shadow, is_second=True, expires_at=inf))
         else:
             self._record(lane, shadow, canary, compared)
 
@@ -378,12 +427,9 @@ class Shadows:
         if lane.handle is not None:
             lane.handle.cancel()
             lane.handle = None
-        self._clear(lane, _UNKNOWN)
-
-    def _clear(self, lane: _Lane, reason: ShadowDropReason) -> None:
         while lane.waiting:
             lane.take()
-            self._drop(lane, reason)
+            self._drop(lane, _UNKNOWN)
 
     def _drop(self, lane: _Lane, reason: ShadowDropReason) -> None:
         lane.counts[reason] += 1
@@ -400,9 +446,14 @@ def _taken_by_production(result: Answer | RequestRefused) -> _Taken | None:
             result.predict_seconds,
             all_nan=result.all_nan,
         )
-    return (
-        _ENDED_WORKER if isinstance(result, WorkerDied) and not isinstance(result, VersionUnloaded) else None
-    )
+    return _taken_by_end(result)
+
+
+def _taken_by_end(why: Exception) -> _Taken | None:
+    """None unless the version's own predict ended its worker. Whoever takes too much memory, the kernel
+    chooses whom it ends for that, and those are canaries first."""
+    own = isinstance(why, WorkerDied) and not isinstance(why, VersionUnloaded) and not why.out_of_memory
+    return _ENDED_WORKER if own else None
 
 
 def _taken(

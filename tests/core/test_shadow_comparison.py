@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.scores import ClassSpec, ScoreSpec
+from router.core.scores import ClassSpec, ScoreSpec, middle_of
 from router.core.shadow_comparison import AnswersCompared, compare_answers
 
 
@@ -85,3 +85,7 @@ def test_whatever_is_answered_the_two_sides_are_treated_alike(ours: Any, theirs:
 @given(st.binary(), st.binary())
 def test_no_bytes_raise(ours: bytes, theirs: bytes) -> None:
     assert compare_answers(ours, theirs, None, 0.5).flips >= 0
+
+
+def test_the_middle_of_a_range_of_the_largest_numbers_is_a_number() -> None:
+    assert middle_of(ScoreSpec(low=1e308, high=1.5e308, bins=1)) == pytest.approx(1.25e308)

@@ -7,7 +7,14 @@ from msgspec.structs import asdict
 
 from router.protocol.frames import Frame
 from router.protocol.messages import PredictStatus, Query, ScoringProtocol, WireRefused
-from router.protocol.shadow_frames import Compared, ShadowQuery, compared_of, shadow_frame, shadow_of
+from router.protocol.shadow_frames import (
+    MOST_ROWS,
+    Compared,
+    ShadowQuery,
+    compared_of,
+    shadow_frame,
+    shadow_of,
+)
 
 COMPARED = Compared("compared", 7, PredictStatus.OK, 2, 2, False, 0.1, 0.05, 0.06, False, 1, 2, -0.25)
 
@@ -37,6 +44,10 @@ def test_what_came_of_it_arrives_as_it_was_said() -> None:
     [
         {"flips": 3},
         {"flips": -1},
+        {"flips": 2**64 - 1, "compared_rows": 2**64 - 1},
+        {"compared_rows": MOST_ROWS + 1},
+        {"rows": MOST_ROWS + 1},
+        {"answer_rows": MOST_ROWS + 1},
         {"compared_rows": "2"},
         {"difference": "much"},
         {"status": "fine"},

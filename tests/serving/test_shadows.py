@@ -10,13 +10,15 @@ import pytest
 from msgspec.structs import replace
 
 from router.control.caps import CapControl
+from router.core.backoff import Backoff
 from router.core.caps import CapTarget
 from router.core.events import Answered, Predicted
 from router.core.idle_share import ProcessorReading
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.shadow_events import ShadowCompared, ShadowDropped, ShadowDropReason
 from router.core.split import bucket_of
-from router.errors import RequestRefused
+from router.errors import RequestRefused, WorkerDied
+from router.processes.process import Exit
 from router.protocol.messages import Answer, PredictStatus, Query
 from router.serving import shadows
 from router.serving.caps import CapsInForce
@@ -227,6 +229,63 @@ async def test_a_canary_whose_worker_ends_by_a_copy_is_at_fault_and_its_breaker_
     await gateway.ask()
     await asyncio.sleep(3 * shadows.LOOK_SECONDS)
     assert gateway.canary.shadows == [], "it has a rest"
+
+
+async def test_whom_the_kernel_ends_for_want_of_memory_is_unknown_of_either(gateway: Gateway) -> None:
+    """It ends canaries first, whoever takes too much."""
+    gateway.world.held_shadows = True
+    await gateway.ask()
+    await until(lambda: gateway.canary.shadows)
+    gateway.canary._end(Exit(signal=9, out_of_memory=True))
+    await until(lambda: gateway.dropped == [UNKNOWN])
+    gateway.world.held = True
+    asked = asyncio.ensure_future(gateway.ask())
+    [production] = gateway.world.alive(V1)
+    await until(lambda: len(production.frames) == 2)
+    production._end(Exit(signal=9, out_of_memory=True))
+    assert isinstance((await asked).result, WorkerDied)
+    assert gateway.dropped == [UNKNOWN, UNKNOWN]
+    assert gateway.facts.of(ShadowCompared) == []
+
+
+async def test_a_canary_above_its_own_limit_of_memory_is_at_fault(gateway: Gateway) -> None:
+    gateway.world.held_shadows = True
+    await gateway.ask()
+    await until(lambda: gateway.canary.shadows)
+    [slot] = gateway.manager.harnesses[V2].pool.slots
+    slot.end("memory")
+    assert (await gateway.compared()).canary_fault
+
+
+async def test_a_copy_that_hangs_takes_one_worker_and_no_second_one(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert gateway.manager.shadows is not None
+    gateway.manager.shadows._paces[V2].rests = Backoff((0.0,))
+    gateway.configure(shadow={"canary": 11}, workers=2, timeout_seconds=0.02)
+    await until(lambda: len(gateway.world.alive(V2)) == 2)
+    gateway.world.held_shadows = True
+    workers = gateway.world.alive(V2)
+    await gateway.ask()
+    await until(lambda: gateway.dropped == [UNKNOWN])
+    monkeypatch.setattr(shadows, "WAIT_SECONDS", 0.1)
+    await gateway.ask()
+    await until(lambda: len(gateway.dropped) == 2)
+    assert gateway.dropped == [UNKNOWN, BUSY]
+    assert sum(len(one.shadows) for one in workers) == 1
+
+
+async def test_a_worker_that_answered_copies_alone_is_replaced_as_one_that_answered_nothing(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a canary that crashes on some would be loaded again and again at once."""
+    lost: list[bool] = []
+    supply = gateway.manager.harnesses[V2].pool.supply
+    monkeypatch.setattr(supply, "lost", lambda *, answered: lost.append(answered))
+    await gateway.ask()
+    await gateway.compared()
+    gateway.canary.kill(11)
+    await until(lambda: lost == [False])
 
 
 async def test_what_shared_a_predict_at_production_has_a_second_chance_at_the_canary(

@@ -1,5 +1,6 @@
 """What one gateway does in its state directory: in a thread of its own, which reports what happened."""
 
+import logging
 import queue
 import threading
 import time
@@ -15,6 +16,8 @@ from router.adapters.state.directory import WriterLock, own_directory
 from router.adapters.state.evidence_files import Change, EvidenceFiles, FoundEvidence
 from router.adapters.state.journal_files import JournalFiles, OpenedJournal
 from router.core.caps import Caps
+
+_log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 """Between two looks at the directory: for the lock, for caps of other gateways, and after a failure."""
@@ -137,7 +140,8 @@ class StateDisk:
     """One thread that reads and writes; the methods hand it work and return at once.
 
     Another gateway's lock, a full disk or one that is read-only ends nothing: what can be done is done, the
-    rest is tried again at every look. Work is done in the order in which it came.
+    rest is tried again at every look; so it is with an error of ours, which is logged. Work is done in the
+    order in which it came.
     """
 
     def __init__(
@@ -229,24 +233,34 @@ class StateDisk:
         self._report(Looked())
         look_at = time.monotonic() + LOOK_SECONDS
         while (job := self._next_job(look_at)) != "close":
-            match job:
-                case Line():
-                    self._append(job)
-                    self._lines_done += 1
-                case "save":
-                    self._save()
-                case "reopen":
-                    self._end_session()
-                case None:
-                    pass
-                case change:
-                    self._save()  # which do not wait for states to be written
-                    self._change_evidence(change)
-                    self._changes_done += 1
+            try:
+                self._do(job)
+            except Exception:  # noqa: BLE001 - the next piece of work can be done all the same
+                _log.exception("the state directory: a piece of work failed")
             if time.monotonic() >= look_at:
                 self._look()
                 look_at = time.monotonic() + LOOK_SECONDS
         self._give_up_directory()
+
+    def _do(self, job: _Job | None) -> None:
+        match job:
+            case Line():
+                try:
+                    self._append(job)
+                finally:
+                    self._lines_done += 1
+            case "save":
+                self._save()
+            case "reopen":
+                self._end_session()
+            case None | "close":
+                pass
+            case change:
+                try:
+                    self._save()  # which do not wait for states to be written
+                    self._change_evidence(change)
+                finally:
+                    self._changes_done += 1
 
     def _next_job(self, look_at: float) -> _Job | None:
         """None where none came until `look_at`, by the monotonic clock."""
@@ -381,8 +395,13 @@ class StateDisk:
         self._busy_since = time.monotonic()
         try:
             yield
-        except OSError as error:
-            self._problems[kind] = f"{SENTENCES[kind]}: {error.strerror or type(error).__name__}"
+        except Exception as error:  # noqa: BLE001 - one of ours must not end the thread
+            if isinstance(error, OSError):
+                why = error.strerror or type(error).__name__
+            else:
+                why = "an error, see the log"
+                _log.exception("%s", SENTENCES[kind])
+            self._problems[kind] = f"{SENTENCES[kind]}: {why}"
             self._report(Failed(self._problems[kind]))
             if kind == "journal":
                 self._end_session(of)

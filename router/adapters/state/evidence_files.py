@@ -174,7 +174,16 @@ class EvidenceFiles:
                 return True
 
     def write(self, change: Change) -> None:
-        """Have one change on disk. Raises OSError."""
+        """Have one change on disk. Raises OSError, and whatever an error of ours raises; a new state is asked
+        for then."""
+        try:
+            self._write(change)
+        except Exception:
+            if isinstance(change, Append | Seal | Replace) and (kept := self._runs.get(change.run.key)):
+                self._failed(change.run.key, kept)
+            raise
+
+    def _write(self, change: Change) -> None:
         match change:
             case Append(run, cell, delta):
                 self._runs[run.key].canary_requests += _canary_requests(delta)

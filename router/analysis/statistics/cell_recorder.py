@@ -228,8 +228,6 @@ class CellRecorder:
         self._units = score_units(output) if isinstance(output, ScoreSpec) else ()
         self._line = line
         self._failed_batches: deque[tuple[bool, int]] = deque(maxlen=FAILED_BATCHES_KNOWN)
-        self._failed_pairs: deque[tuple[bool, int]] = deque(maxlen=FAILED_BATCHES_KNOWN)
-        """The same of predicts in which one version failed alone what both were asked."""
         self._ended: list[_Part] = []
         """What no request is counted in any more, until it is drained."""
         self._older: list[_Part] = []
@@ -289,11 +287,7 @@ class CellRecorder:
         part = self._of_shadow(pair.split)
         if part is None or part.flags[pair.bucket] >> _OWNER:
             return
-        batch = pair.failed_batch
-        alone = None if batch is None else (pair.canary_fault, batch)
-        if (is_event := alone is None or alone not in self._failed_pairs) and alone is not None:
-            self._failed_pairs.append(alone)
-        part.shadow.count(pair, is_event=is_event)
+        part.shadow.count(pair)
 
     def drop_shadow(self) -> None:
         """One request that was to be shadowed was not compared."""

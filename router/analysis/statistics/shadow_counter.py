@@ -18,8 +18,6 @@ class ShadowPair(NamedTuple):
     """By which the request was routed to production."""
     production_fault: bool
     canary_fault: bool
-    failed_batch: int | None
-    """The predict that failed as a whole, where one version failed alone; None where it held nothing else."""
     agrees: bool
     same_type: bool
     same_length: bool
@@ -44,8 +42,8 @@ class ShadowCounter:
         self._record: ShadowRecord | None = None
         self._alone, self._differed = (_Reported() for _ in range(2))
 
-    def count(self, pair: ShadowPair, *, is_event: bool) -> None:
-        """One request. `is_event`: unless the predict that failed it was counted with another request."""
+    def count(self, pair: ShadowPair) -> None:
+        """One request."""
         record = self._present()
         counts, bucket = record.counts, pair.bucket
         counts.pairs += 1
@@ -57,7 +55,7 @@ class ShadowCounter:
         counts.other_length += not pair.same_length
         counts.flips += pair.flips
         counts.rows += pair.rows
-        if pair.production_fault != pair.canary_fault and is_event and self._alone.is_new(bucket):
+        if pair.production_fault != pair.canary_fault and self._alone.is_new(bucket):
             (record.canary_alone if pair.canary_fault else record.production_alone).add(bucket)
         if pair.production_fault or pair.canary_fault:
             return

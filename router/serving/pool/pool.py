@@ -184,7 +184,13 @@ class Pool:
         return idle.ask(query) if idle is not None else None
 
     def shadow_idle(self, asked: ShadowQuery) -> LoneShadow | None:
-        """As `ask_idle`, for a shadow. That its worker ended by it is no crash that counts."""
+        """As `ask_idle`, for a shadow. That its worker ended by it is no crash that counts.
+
+        None also while a worker works on a shadow, perhaps one for which nobody waits any more: those that
+        hang would take one worker after the other.
+        """
+        if any(slot.shadows for slot in (*self.slots, *self._leaving)):
+            return None
         idle = self._idle_slot()
         return idle.shadow(asked) if idle is not None else None
 

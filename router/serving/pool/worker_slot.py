@@ -186,10 +186,12 @@ class WorkerSlot:
     def __init__(self, worker: WorkerHandle, loop: asyncio.AbstractEventLoop, owner: SlotOwner) -> None:
         self.worker = worker
         self.answered = 0
-        """Requests the worker has answered."""
+        """Requests the worker has answered, without shadows."""
         self.baseline_memory: Resident | None = None
         """Its memory after the first few of them; None before."""
         self.end_reason = "exit"
+        self._predicted = 0
+        """Requests and shadows it has answered."""
         self._loop = loop
         self._owner = owner
         self._batches: list[_Batch] = []
@@ -354,7 +356,9 @@ class WorkerSlot:
             self.end_reason = "out_of_memory"
         else:
             self.end_reason = "signal" if exit_.signal is not None else "exit"
-        return WorkerDied(f"the worker ended while it ran this request: {exit_}")
+        died = WorkerDied(f"the worker ended while it ran this request: {exit_}")
+        died.out_of_memory = exit_.out_of_memory
+        return died
 
     def _too_long(self) -> DeadlineExceeded:
         return DeadlineExceeded(f"the predict ran longer than {self._owner.predict_timeout_seconds:g} s")
@@ -403,14 +407,14 @@ class WorkerSlot:
             return  # its worker has ended
         if batch.comparison is not None and not batch.comparison.done():
             batch.comparison.set_result(compared)
-        self._note_answers(1)
+        self._note_predicts(1)
         self._over(batch)
         self._owner.repeated(self)
 
-    def _note_answers(self, number: int) -> None:
-        early = self.answered < BASELINE_ANSWERS
-        self.answered += number
-        if early and self.answered >= BASELINE_ANSWERS:
+    def _note_predicts(self, number: int) -> None:
+        early = self._predicted < BASELINE_ANSWERS
+        self._predicted += number
+        if early and self._predicted >= BASELINE_ANSWERS:
             self.baseline_memory = self.worker.resident()
 
     def _over(self, batch: _Batch) -> None:
@@ -430,7 +434,8 @@ class WorkerSlot:
         started_at, now = batch.started_at, perf_counter()
         self._stalls.end(batch.number, now)
         pairs = [(batch.requests.pop(place), answer) for place, answer in zip(places, answers, strict=True)]
-        self._note_answers(len(pairs))
+        self.answered += len(pairs)
+        self._note_predicts(len(pairs))
         if batch.requests:
             batch.running_since, batch.started_at = self._loop.time(), now
         else:

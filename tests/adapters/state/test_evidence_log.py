@@ -166,6 +166,45 @@ async def test_a_disk_that_takes_nothing_is_reported_and_a_state_catches_up(
     assert (await start(2)).cells() == [FIRST_CELL + 3]
 
 
+async def test_what_can_not_be_encoded_ends_nothing_but_itself(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of an integer that no worker of ours says."""
+    monkeypatch.setattr(evidence_files, "AGAIN_SECONDS", 0.05)
+    gateway = await start(1)
+    gateway.begin()
+    delta = observed()
+    delta.records[0].production.requests = 1 << 64
+    gateway.log.append(RUN, FIRST_CELL, delta)
+
+    await until(lambda: "evidence can not be read or written: an error" in gateway.state.reason)
+    assert await gateway.state.save(Caps()) == ""
+    await until(lambda: gateway.log.needs_state(RUN))
+    gateway.begin()
+    gateway.observe(FIRST_CELL + 3)
+    await until(lambda: "evidence" not in gateway.state.reason)
+    await gateway.state.close()
+    assert (await start(2)).cells() == [FIRST_CELL + 3]
+
+
+async def test_an_error_outside_of_any_try_ends_nothing(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = await start(1)
+
+    def fails(*_: object) -> bool:
+        raise RuntimeError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evidence_files.EvidenceFiles, "takes", fails)
+        gateway.begin()
+        await until(lambda: not gateway.log._waiting())
+    gateway.begin()
+    gateway.observe()
+    await gateway.state.close()
+    assert (await start(2)).cells() == [FIRST_CELL]
+
+
 async def test_what_one_run_can_write_does_not_hide_that_another_one_can_not(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

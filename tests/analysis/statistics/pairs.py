@@ -17,7 +17,6 @@ def pair(bucket: int, *, share: float = 0.05, **said: Any) -> ShadowPair:
         "split": said.pop("split", None) or split_of(share),
         "production_fault": False,
         "canary_fault": False,
-        "failed_batch": None,
         "agrees": True,
         "same_type": True,
         "same_length": True,
