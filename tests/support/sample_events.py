@@ -73,6 +73,7 @@ from router.core.preflight_events import PreflightEnded
 from router.core.processor_time import PHASES as WORKER_PHASES
 from router.core.routing import ModelRoutes
 from router.core.scores import OutputCounts, OutputSpec, ScoreCounts, ScoreSpec
+from router.core.shadow_events import ShadowCompared, ShadowDropped, ShadowDropReason
 from router.core.split import Split
 from router.core.state_events import (
     JournalCut,
@@ -201,6 +202,8 @@ def one_of_each(model: str = "m") -> list[Event]:
         FellBack(model, CANARY, PRODUCTION, "model_error"),
         CanaryFaulted(model, CANARY, canary, "error"),
         answered(CANARY, 8, outcome="fallback", model=model),
+        ShadowCompared(CANARY, canary, production, Split(5_000), 90_000, False, True),
+        ShadowDropped(CANARY, canary, ShadowDropReason.BUSY),
         Rejected(model, "too_large"),
         BreakerOpened(model, CANARY, canary, "25 of its last 50 requests were faults", 80, 25, 0),
         BreakerClosed(model, CANARY, canary, "the split changed"),
