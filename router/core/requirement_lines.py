@@ -66,11 +66,12 @@ def requirement(line: str) -> Requirement:
         raise ValueError(problem)
     try:
         parsed = Requirement(line)
+        name = canonicalize_name(parsed.name, validate=True)  # the parser takes `0_`, which is no name
     except (InvalidRequirement, ValueError, RecursionError) as error:
         raise ValueError("is not a requirement such as scikit-learn==1.5.2") from error
     if parsed.url is not None:
         raise ValueError(_ADDRESS)
-    parsed.name = canonicalize_name(parsed.name)
+    parsed.name = name
     return parsed
 
 

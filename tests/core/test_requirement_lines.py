@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -223,6 +223,7 @@ def test_each_line_is_there_once() -> None:
 
 
 @given(st.text())
+@example("0_")
 def test_whatever_is_written_is_refused_or_plain(text: str) -> None:
     """Read again, accepted lines are the same, and nothing in them is an option, an address or a path."""
     try:
