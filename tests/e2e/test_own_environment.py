@@ -101,12 +101,6 @@ def registry(foreign: ForeignVersions, tmp_path: Path) -> Registry:
     return copied(foreign.directory, tmp_path)
 
 
-@pytest.fixture
-def start(registry: Registry, tmp_path: Path) -> Iterator[Callable[..., GatewayProcess]]:
-    with gateways(tmp_path, registry.uri, POLL_SECONDS) as start:
-        yield start
-
-
 def answers(gateway: GatewayProcess, foreign: ForeignVersions) -> dict[int, Any]:
     """What each version that is bound answers, by its number."""
     body, found = foreign.offline(OLD).body, {}

@@ -15,7 +15,7 @@ import requests
 
 from tests.conftest import Figure
 from tests.e2e.conftest import POLL_SECONDS
-from tests.support.gateway import GatewayProcess, gateways
+from tests.support.gateway import GatewayProcess
 from tests.support.load import Load
 from tests.support.registry import Registry, built_registry_of, copied
 from tests.support.waiting import wait_until
@@ -32,12 +32,6 @@ ON = (
 def registry(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
     """Versions that tell two columns apart, as `build_preflight.py` says."""
     return copied(built_registry_of(BUILD, tmp_path_factory), tmp_path)
-
-
-@pytest.fixture
-def start(registry: Registry, tmp_path: Path) -> Iterator[Callable[..., GatewayProcess]]:
-    with gateways(tmp_path, registry.uri, POLL_SECONDS) as start:
-        yield start
 
 
 @pytest.fixture

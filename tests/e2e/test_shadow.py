@@ -3,7 +3,7 @@ more than one of them, and nothing of a request is anywhere but in memory."""
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,7 @@ import requests
 
 from router.core.split import bucket_of
 from tests.conftest import Figure
-from tests.e2e.conftest import POLL_SECONDS
-from tests.support.gateway import GatewayProcess, gateways
+from tests.support.gateway import GatewayProcess
 from tests.support.registry import Registry, built_registry_of, copied
 from tests.support.waiting import wait_until
 
@@ -32,12 +31,6 @@ def models(shadow: str | None, split: str = NOBODY, more: str = "") -> str:
 def registry(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
     """The versions of `build_shadow.py`."""
     return copied(built_registry_of(BUILD, tmp_path_factory), tmp_path)
-
-
-@pytest.fixture
-def start(registry: Registry, tmp_path: Path) -> Iterator[Callable[..., GatewayProcess]]:
-    with gateways(tmp_path, registry.uri, POLL_SECONDS) as start:
-        yield start
 
 
 def ask(gateway: GatewayProcess, key: str, b: float = 0.0) -> requests.Response:

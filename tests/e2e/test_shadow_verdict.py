@@ -2,15 +2,14 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import Figure
-from tests.e2e.conftest import POLL_SECONDS
-from tests.support.gateway import GatewayProcess, gateways
+from tests.support.gateway import GatewayProcess
 from tests.support.registry import Registry, built_registry_of, copied
 from tests.support.waiting import wait_until
 
@@ -22,12 +21,6 @@ LINES = "  sentiment: {split: {production: 100, canary: 0}, shadow: {canary: 100
 def registry(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
     """The versions of `build_shadow.py`."""
     return copied(built_registry_of(BUILD, tmp_path_factory), tmp_path)
-
-
-@pytest.fixture
-def start(registry: Registry, tmp_path: Path) -> Iterator[Callable[..., GatewayProcess]]:
-    with gateways(tmp_path, registry.uri, POLL_SECONDS) as start:
-        yield start
 
 
 def entry(gateway: GatewayProcess) -> dict[str, Any]:
