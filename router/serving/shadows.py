@@ -397,7 +397,7 @@ class Shadows:
             production_faults=production_fault and not canary_fault,
             canary_faults=canary_fault and not production_fault,
         )
-        both = production.took is canary.took is Took.ANSWERED and compared is not None
+        found = compared if production.took is canary.took is Took.ANSWERED else None
         self._recorder.record(
             ShadowCompared(
                 lane.range.alias,
@@ -407,11 +407,11 @@ class Shadows:
                 shadow.bucket,
                 production_fault,
                 canary_fault,
-                same_type=compared.same_type if both and compared is not None else True,
-                same_length=not both or production.answer_rows == canary.answer_rows,
-                flips=compared.flips if both and compared is not None else 0,
-                rows=compared.compared_rows if both and compared is not None else 0,
-                difference=compared.difference if both and compared is not None else None,
+                same_type=found is None or found.same_type,
+                same_length=found is None or production.answer_rows == canary.answer_rows,
+                flips=0 if found is None else found.flips,
+                rows=0 if found is None else found.compared_rows,
+                difference=None if found is None else found.difference,
                 production_seconds=production.seconds,
                 canary_seconds=canary.seconds,
             )
