@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import requests
 
+from benchmarks.busy import busy_processors
 from router.core.split import bucket_of
 from tests.conftest import Figure
 from tests.support.gateway import GatewayProcess
@@ -134,17 +135,20 @@ def test_a_user_of_the_canary_waits_for_one_shadow_at_most(
     assert took < 1.0 + 0.4 * slack
 
 
-def test_copies_are_dropped_while_processors_are_busy_and_the_key_is_hot(
+def test_copies_are_dropped_while_other_processes_have_the_processors_and_the_key_is_hot(
     registry: Registry, start: Callable[..., GatewayProcess], slack: float
 ) -> None:
-    gateway = with_canary(registry, start, 2, models("{canary: 100, min_idle: 1}"))
-    time.sleep(2.5)
-    for one in range(10):
-        ask(gateway, f"user-{one}")
-    shown = shadows(gateway)
+    shadow = ", shadow: {canary: 100}"
+    gateway = with_canary(registry, start, 2, models(None))
+    with busy_processors(None):
+        change(gateway, f"split: {NOBODY}", f"split: {NOBODY}{shadow}")
+        time.sleep(2.5)
+        for one in range(10):
+            ask(gateway, f"user-{one}")
+        shown = shadows(gateway)
     assert (shown["compared"], shown["dropped"]["busy"]) == (0, 10)
 
-    change(gateway, ", shadow: {canary: 100, min_idle: 1}", "")
+    change(gateway, shadow, "")
     assert gateway.model()["shadow"] is None
     ask(gateway, "user-1")
 

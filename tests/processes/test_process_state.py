@@ -96,7 +96,7 @@ async def test_a_fork_that_is_ended_at_once_ends(load: Any) -> None:
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR2"])
 async def test_a_handler_of_a_versions_own_is_inherited_by_its_forks(load: Any, name: str) -> None:
     handler = f"before = signal.signal(signal.{name}, lambda *_: os._exit(7))"
-    # In naps: Python runs no handler of a signal that came just before a sleep began until that sleep is over.
+    # In naps: a handler of a signal that came just before a sleep began waits until that sleep is over.
     naps = "target = lambda: [time.sleep(0.05) for _ in range(1000)]"
     started = "p = multiprocessing.get_context('fork').Process(target=target); p.start()"
     asked = f"os.kill(p.pid, signal.{name}); p.join(10); answer = p.exitcode"
