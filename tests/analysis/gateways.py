@@ -16,6 +16,7 @@ from router.control.caps import CapControl
 from router.core.events import Answered
 from router.core.ids import CANARY, PRODUCTION, Alias, GatewayId, VersionId
 from router.core.routing import Reason
+from router.core.shadow_events import ShadowCompared
 from router.core.split import Split
 from router.serving.caps import CapsInForce
 from router.serving.harness import VersionDependencies
@@ -88,6 +89,13 @@ class Gateway:
         for turn in range(40):
             self.answer(9, CANARY, V2)
             self.answer(1, CANARY, V2, fault="error", bucket=turn)
+
+    def compare(self, buckets: range, *, faults: int = 1, **said: Any) -> None:
+        """A copy of each bucket, of which the canary fails the first `faults`, and what is `said` of all."""
+        for index, bucket in enumerate(buckets):
+            facts = {"split": self.split, "bucket": bucket, **said}
+            failed = {"production_fault": False, "canary_fault": index < faults}
+            self.analysis.record(ShadowCompared(CANARY, V2, V1, **facts, **failed))
 
     def look(self, seconds: float = 5.0) -> None:
         self.now += seconds

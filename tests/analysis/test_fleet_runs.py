@@ -1,6 +1,7 @@
 """Runs beyond one process: over a restart, and of several gateways that come to one verdict."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
 
 import pytest
 
@@ -78,16 +79,16 @@ async def gateways() -> AsyncIterator[list[Gateway]]:
         await gateway.models.close(0.0)
 
 
-async def two(gateways: list[Gateway]) -> tuple[Gateway, Gateway]:
-    """Gateways that are members of one fleet."""
+async def two(gateways: list[Gateway], **keys: Any) -> tuple[Gateway, Gateway]:
+    """Gateways that are members of one fleet; of their models' configuration, what differs from the usual."""
     one, other = Gateway("gw-1"), Gateway("gw-2")
     gateways += [one, other]
-    await one.serve(BOTH)
+    await one.serve(BOTH, **keys)
     one.look(5.0)
     other.now = one.now
     other.ask(one)
     other.ask(one)
-    await other.serve(BOTH)
+    await other.serve(BOTH, **keys)
     look_at_both(one, other, 45)
     return one, other
 
@@ -267,6 +268,26 @@ async def test_two_gateways_come_to_one_verdict_on_what_both_observed(gateways: 
         assert (faults["production"]["requests"], faults["canary"]["requests"]) == (400, 400)
         assert gateway.entry["verdict"] == "fail"
         assert gateway.entry["gateways"] == {"counted": ["gw-1", "gw-2"], "waiting": [], "left_out": []}
+    assert one.entry["why"] == other.entry["why"]
+    assert one.entry["since_timestamp"] == other.entry["since_timestamp"]
+
+
+async def test_the_copies_of_all_gateways_are_one_verdict_also_where_nobody_has_the_canary(
+    gateways: list[Gateway],
+) -> None:
+    """What each has seen is too little: the canary has to have failed alone in ten pairs at least."""
+    nobody = {"production": 100, "canary": 0}
+    one, other = await two(gateways, split=nobody, shadow={"canary": 10})
+    for turn in range(7):
+        for gateway, first in ((one, 60_000), (other, 70_000)):
+            gateway.compare(range(first + 20 * turn, first + 20 * turn + 20))
+            look_at_both(one, other, 5)
+    look_at_both(one, other, 10)
+
+    for gateway in (one, other):
+        shadow = gateway.check("shadow")
+        assert (shadow["pairs"], shadow["canary"]["keys"], shadow["production"]["keys"]) == (280, 14, 0)
+        assert gateway.entry["verdict"] == "fail"
     assert one.entry["why"] == other.entry["why"]
     assert one.entry["since_timestamp"] == other.entry["since_timestamp"]
 

@@ -14,10 +14,12 @@ from router.analysis.run_state import DAY_CELLS, RunState
 from router.analysis.statistics.cell_recorder import CellRecorder, Observation
 from router.analysis.statistics.durations import bin_of
 from router.analysis.statistics.records import ArmRecord, Ranges, Record, RunCell, merge
+from router.analysis.statistics.shadow_counter import ShadowPair
 from router.core.ids import CANARY
 from router.core.scores import ClassSpec, OutputSpec, ScoreSpec
 from router.core.verdict import Verdict
 from tests.analysis.statistics.observed import Observed, request, split_of
+from tests.analysis.statistics.pairs import pair
 
 FIRST = 1_000_003
 """A cell that is no multiple of anything."""
@@ -58,16 +60,19 @@ class Cell(NamedTuple):
     """What happens in one cell."""
 
     requests: list[Observation]
+    pairs: list[ShadowPair]
+    """Of production's requests."""
     share: float
     """Configured when it ends."""
 
 
-def stream(seed: int, cells: int, output: OutputSpec) -> list[Cell]:
-    """Traffic of a few hundred keys, some of which ask often; a worse canary, crashes, a share that rises."""
+def stream(seed: int, cells: int, output: OutputSpec, *, shadow: bool = False) -> list[Cell]:
+    """Traffic of a few hundred keys, some of which ask often; a worse canary, crashes, a share that rises.
+    With `shadow` half of what production was asked is compared."""
     drawn, share, call, made = random.Random(seed), 0.2, 0, []
     keys = [drawn.randrange(100_000) for _ in range(300)]
     for cell in range(cells):
-        requests = []
+        requests, pairs = [], []
         for _ in range(drawn.randrange(60)):
             bucket = keys[min(drawn.randrange(300), drawn.randrange(300))]
             bad = drawn.random() < (0.1 if bucket < 20_000 else 0.05)
@@ -87,25 +92,37 @@ def stream(seed: int, cells: int, output: OutputSpec) -> list[Cell]:
                     abandoned=not bad and drawn.random() < 0.02,
                 )
             )
+            if shadow and bucket >= split_of(share).canary and drawn.random() < 0.5:
+                fault, difference = drawn.random() < 0.2, drawn.choice([None, 0.0, 0.25, -1e-3])
+                faults = {"production_fault": bad, "canary_fault": fault}
+                pairs.append(pair(bucket, share=share, difference=difference, **faults))
         if cell == cells // 2:
             share = 0.5
-        made.append(Cell(requests, share))
+        made.append(Cell(requests, pairs, share))
     return made
 
 
 def folded(
-    cells: list[Cell], count: int, seed: int, output: OutputSpec, reload_at: frozenset[int] = frozenset()
+    cells: list[Cell],
+    count: int,
+    seed: int,
+    output: OutputSpec,
+    reload_at: frozenset[int] = frozenset(),
+    *,
+    shadow: bool = False,
 ) -> RunState:
     """The state after `count` processes had those requests, dealt out by chance; a call is not torn apart."""
-    dealt, criteria = random.Random(seed), Criteria()
+    dealt, criteria = random.Random(seed), Criteria(shadow=True) if shadow else Criteria()
     state = RunState.begin(criteria, output, FIRST)
     processes = [Process(0.2, output) for _ in range(count)]
-    for index, (requests, share) in enumerate(cells):
+    for index, (requests, pairs, share) in enumerate(cells):
         for one in requests:
             turn = dealt.randrange(count) if one.blamed_batch is None else one.blamed_batch % count
             processes[turn].recorder.observe(one)
             if dealt.random() < 0.05:
                 dealt.choice(processes).drain()
+        for compared in pairs:
+            dealt.choice(processes).recorder.compare(compared)
         for process in processes:
             process.recorder.change_split(split_of(share))
         parts = [process.end_cell(index + 1, dealt, output) for process in processes]
@@ -122,12 +139,14 @@ OUTPUTS = st.sampled_from([SCORES, ClassSpec(0, ("a", "b", "c"))])
 
 
 @settings(max_examples=6, deadline=None)  # each deals the stream out three times: a second of processor time
-@given(seed=st.integers(0, 10_000), output=OUTPUTS)
+@given(seed=st.integers(0, 10_000), output=OUTPUTS, shadow=st.booleans())
 def test_whoever_had_which_request_the_state_is_the_same_to_the_last_bit(
-    seed: int, output: OutputSpec
+    seed: int, output: OutputSpec, *, shadow: bool
 ) -> None:
-    cells = stream(seed, 220, output)
-    alone, *others = (folded(cells, count, seed + count, output) for count in (1, 3, 5))
+    cells = stream(seed, 220, output, shadow=shadow)
+    alone, *others = (folded(cells, count, seed + count, output, shadow=shadow) for count in (1, 3, 5))
+    pairs = alone.report().shadow
+    assert (pairs is not None and pairs.counts.pairs > 500) == shadow
 
     for other in others:
         assert other.digest() == alone.digest()
@@ -138,10 +157,19 @@ def test_whoever_had_which_request_the_state_is_the_same_to_the_last_bit(
 
 
 @settings(max_examples=8, deadline=None)
-@given(seed=st.integers(0, 10_000), at=st.sets(st.integers(0, 219), min_size=1, max_size=5), output=OUTPUTS)
-def test_what_is_loaded_goes_on_as_what_was_dumped(seed: int, at: set[int], output: OutputSpec) -> None:
-    cells = stream(seed, 220, output)
-    went_on, loaded = (folded(cells, 2, seed, output, reload) for reload in (frozenset[int](), frozenset(at)))
+@given(
+    seed=st.integers(0, 10_000),
+    at=st.sets(st.integers(0, 219), min_size=1, max_size=5),
+    output=OUTPUTS,
+    shadow=st.booleans(),
+)
+def test_what_is_loaded_goes_on_as_what_was_dumped(
+    seed: int, at: set[int], output: OutputSpec, *, shadow: bool
+) -> None:
+    cells = stream(seed, 220, output, shadow=shadow)
+    went_on, loaded = (
+        folded(cells, 2, seed, output, reload, shadow=shadow) for reload in (frozenset[int](), frozenset(at))
+    )
 
     assert loaded.dump() == went_on.dump()
     assert loaded.digest() == went_on.digest()
