@@ -1,7 +1,6 @@
 """Before its first user a canary answers the last requests; production never waits for that."""
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +24,7 @@ from router.serving.dispatch import Dispatcher
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
-from tests.support.fakes import Facts, FakeWorld
+from tests.support.fakes import Facts, ScriptedWorld, scored
 from tests.support.waiting import until
 
 HALF = {"production": 50, "canary": 50, "challenger": 0}
@@ -36,25 +35,7 @@ PRODUCTIONS, CANARYS = "user-0", "user-2"
 """Keys in bucket 62 121 and 418."""
 
 
-def answer(*scores: float, rows: int = 1, seconds: float = 0.0001) -> Answer:
-    body = json.dumps({"predictions": scores}).encode()
-    return Answer(PredictStatus.OK, 200, body, "application/json", rows, seconds, answer_rows=len(scores))
-
-
 BROKEN = Answer(PredictStatus.MODEL_ERROR, 500, b'{"error": "it raised"}', "application/json", 0, 0.0)
-
-
-class World(FakeWorld):
-    """Versions answer as a test says, per request."""
-
-    def __init__(self) -> None:
-        super().__init__(aspired={"sentiment": {PRODUCTION: V1}})
-        self.says: dict[VersionId, Callable[[Query], Answer]] = {}
-        self.asked: dict[VersionId, list[bytes]] = {}
-
-    def answer(self, version: VersionId, query: Query) -> Answer:
-        self.asked.setdefault(version, []).append(query.body)
-        return self.says.get(version, lambda _: answer(0.3))(query)
 
 
 @dataclass
@@ -62,7 +43,7 @@ class Gateway:
     """One model whose production serves, and keeps requests."""
 
     models: ModelSet
-    world: World
+    world: ScriptedWorld
     facts: Facts
     caps: CapControl
     dispatcher: Dispatcher
@@ -98,12 +79,12 @@ class Gateway:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> ScriptedWorld:
+    return ScriptedWorld(aspired={"sentiment": {PRODUCTION: V1}})
 
 
 @pytest.fixture
-async def gateway(models: ModelSet, world: World, facts: Facts, in_force: CapsInForce) -> Gateway:
+async def gateway(models: ModelSet, world: ScriptedWorld, facts: Facts, in_force: CapsInForce) -> Gateway:
     gateway = Gateway(
         models, world, facts, CapControl(in_force, models, facts, lambda: 1e9), Dispatcher(models, facts)
     )
@@ -156,7 +137,7 @@ async def test_it_ends_before_the_version_is_bound_and_counts_nowhere(gateway: G
 
 async def test_its_processor_time_is_counted_apart_from_that_of_requests(gateway: Gateway) -> None:
     for version in (V1, V2):
-        gateway.world.says[version] = lambda _: replace(answer(0.3), processor_seconds=0.002)
+        gateway.world.says[version] = lambda _: replace(scored(0.3), processor_seconds=0.002)
     await gateway.ask(50)
     await gateway.have_canary()
 
@@ -177,17 +158,17 @@ async def test_its_processor_time_is_counted_apart_from_that_of_requests(gateway
             lambda _: BROKEN, "it alone failed 40 of 40 requests, and production alone 0", id="faults"
         ),
         pytest.param(
-            lambda _: answer(0.9),
+            lambda _: scored(0.9),
             "100.0% of the scores are on the other side of 0.5, 20.0% may be",
             id="flips",
         ),
         pytest.param(
-            lambda _: replace(answer(0.3), body=b'{"predictions": ["ham"]}'),
+            lambda _: replace(scored(0.3), body=b'{"predictions": ["ham"]}'),
             "its answers are of another type: text, and production's number",
             id="type",
         ),
         pytest.param(
-            lambda _: answer(0.3, 0.3),
+            lambda _: scored(0.3, 0.3),
             "40 of 40 answers have another number of items than the request has rows",
             id="length",
         ),
@@ -263,7 +244,7 @@ async def test_a_further_alias_that_wants_what_failed_gets_it_held(
         pytest.param({"preflight": {"on_fail": "report"}}, V1, BROKEN, id="only reported"),
         pytest.param({}, V1, BROKEN, id="turned off"),
         pytest.param({"preflight": {}}, V2, BROKEN, id="production serves it"),
-        pytest.param({"preflight": {}}, V1, answer(0.3), id="passed"),
+        pytest.param({"preflight": {}}, V1, scored(0.3), id="passed"),
     ],
 )
 async def test_a_further_alias_gets_it_unheld(
@@ -308,8 +289,8 @@ async def test_where_it_is_only_reported_the_version_has_its_share(gateway: Gate
 async def test_long_answers_are_compared_as_short_ones(gateway: Gateway) -> None:
     """Not in the event loop, which reading them would hold up."""
     rows = 5_000
-    gateway.world.says[V1] = lambda _: answer(*[0.3] * rows, rows=rows)
-    gateway.world.says[V2] = lambda _: answer(*[0.3, 0.7] * (rows // 2), rows=rows)
+    gateway.world.says[V1] = lambda _: scored(*[0.3] * rows, rows=rows)
+    gateway.world.says[V2] = lambda _: scored(*[0.3, 0.7] * (rows // 2), rows=rows)
     await gateway.ask(20)
     report = (await gateway.have_canary()).report
 
@@ -525,9 +506,9 @@ async def test_only_what_production_answered_well_and_soon_is_kept(gateway: Gate
     assert kept is not None
     gateway.world.says[V1] = lambda _: BROKEN
     await gateway.ask(5)
-    gateway.world.says[V1] = lambda _: answer(0.3, seconds=1.5)
+    gateway.world.says[V1] = lambda _: scored(0.3, seconds=1.5)
     await gateway.ask(5)
-    gateway.world.says[V1] = lambda _: answer(0.3)
+    gateway.world.says[V1] = lambda _: scored(0.3)
     await gateway.dispatcher.serve_direct("sentiment", PRODUCTION, Query(b"{}", None))
     large = Query(b" " * (256 << 10), "text/csv")
     await gateway.dispatcher.serve("sentiment", PRODUCTIONS, large, keyed=True)

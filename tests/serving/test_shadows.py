@@ -1,8 +1,6 @@
 """Copies of production's requests go to a canary that has time; its users come first, and count alone."""
 
 import asyncio
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +12,7 @@ from router.core.backoff import Backoff
 from router.core.caps import CapTarget
 from router.core.events import Answered, Predicted
 from router.core.idle_share import ProcessorReading
-from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
+from router.core.ids import CANARY, PRODUCTION, Alias
 from router.core.shadow_events import ShadowCompared, ShadowDropped, ShadowDropReason
 from router.core.split import bucket_of
 from router.errors import RequestRefused, WorkerDied
@@ -27,7 +25,7 @@ from router.serving.idle_processors import IdleProcessors
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
-from tests.support.fakes import Facts, FakeWorker, FakeWorld
+from tests.support.fakes import Facts, FakeWorker, ScriptedWorld, scored
 from tests.support.waiting import until
 
 BUSY, FULL, UNKNOWN = ShadowDropReason.BUSY, ShadowDropReason.QUEUE_FULL, ShadowDropReason.UNKNOWN
@@ -42,28 +40,12 @@ RAISED = Answer(PredictStatus.MODEL_ERROR, 500, b'{"error": "it raised"}', "appl
 REFUSED = Answer(PredictStatus.CLIENT_ERROR, 400, b'{"error": "no"}', "application/json", 0, 0.0)
 
 
-def answer(*scores: float | None, rows: int = 1) -> Answer:
-    body = json.dumps({"predictions": scores}).encode()
-    return Answer(PredictStatus.OK, 200, body, "application/json", rows, 0.001, answer_rows=len(scores))
-
-
-class World(FakeWorld):
-    """Versions answer as a test says, per request."""
-
-    def __init__(self) -> None:
-        super().__init__(aspired={"sentiment": {PRODUCTION: V1, CANARY: V2}})
-        self.says: dict[VersionId, Callable[[Query], Answer]] = {}
-
-    def answer(self, version: VersionId, query: Query) -> Answer:
-        return self.says.get(version, lambda _: answer(0.3))(query)
-
-
 @dataclass
 class Gateway:
     """One model with a canary, on a machine that is as idle as a test says."""
 
     models: ModelSet
-    world: World
+    world: ScriptedWorld
     facts: Facts
     caps: CapControl
     dispatcher: Dispatcher
@@ -111,12 +93,12 @@ class Gateway:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> ScriptedWorld:
+    return ScriptedWorld(aspired={"sentiment": {PRODUCTION: V1, CANARY: V2}})
 
 
 @pytest.fixture
-async def gateway(models: ModelSet, world: World, facts: Facts, in_force: CapsInForce) -> Gateway:
+async def gateway(models: ModelSet, world: ScriptedWorld, facts: Facts, in_force: CapsInForce) -> Gateway:
     caps = CapControl(in_force, models, facts, lambda: 1e9)
     gateway = Gateway(models, world, facts, caps, Dispatcher(models, facts), models._dependencies.idle)
     gateway.configure(shadow={"canary": 10})
@@ -127,7 +109,7 @@ async def gateway(models: ModelSet, world: World, facts: Facts, in_force: CapsIn
 
 
 async def test_a_canary_without_a_share_answers_copies_of_what_production_answered(gateway: Gateway) -> None:
-    gateway.world.says[V2] = lambda _: answer(0.7)
+    gateway.world.says[V2] = lambda _: scored(0.7)
     ended = await gateway.ask(body=b'{"request": 1}')
     fact = await gateway.compared()
 
@@ -139,7 +121,7 @@ async def test_a_canary_without_a_share_answers_copies_of_what_production_answer
     assert fact.bucket == bucket_of("sentiment", SHADOWED)
     assert (fact.production_fault, fact.canary_fault, fact.agrees) == (False, False, False)
     assert (fact.flips, fact.rows, fact.difference) == (1, 1, pytest.approx(0.4))
-    assert (fact.production_seconds, fact.canary_seconds) == (0.001, 0.001)
+    assert (fact.production_seconds, fact.canary_seconds) == (0.0001, 0.0001)
 
 
 async def test_production_has_answered_before_a_copy_is_sent(gateway: Gateway) -> None:
@@ -191,17 +173,17 @@ async def test_what_is_pinned_direct_or_answered_in_a_canarys_place_is_not_copie
 @pytest.mark.parametrize(
     ("ours", "theirs", "faults"),
     [
-        (answer(0.3), answer(0.3), (False, False)),
-        (answer(0.3), RAISED, (False, True)),
-        (RAISED, answer(0.3), (True, False)),
+        (scored(0.3), scored(0.3), (False, False)),
+        (scored(0.3), RAISED, (False, True)),
+        (RAISED, scored(0.3), (True, False)),
         (RAISED, RAISED, (True, True)),
-        (answer(0.3), REFUSED, (False, True)),
-        (REFUSED, answer(0.3), (True, False)),
+        (scored(0.3), REFUSED, (False, True)),
+        (REFUSED, scored(0.3), (True, False)),
         (REFUSED, REFUSED, (False, False)),
         (REFUSED, RAISED, (True, True)),
-        (answer(0.3), answer(0.3, 0.3), (False, True)),
-        (answer(0.3, 0.3), answer(0.3), (True, False)),
-        (answer(0.3, 0.3), answer(0.3, 0.3), (False, False)),
+        (scored(0.3), scored(0.3, 0.3), (False, True)),
+        (scored(0.3, 0.3), scored(0.3), (True, False)),
+        (scored(0.3, 0.3), scored(0.3, 0.3), (False, False)),
     ],
 )
 async def test_the_rule_by_which_a_fault_is_a_versions_own_is_the_same_for_both(
@@ -292,7 +274,7 @@ async def test_what_shared_a_predict_at_production_has_a_second_chance_at_the_ca
     gateway: Gateway,
 ) -> None:
     """Production's own request had it, where its predict failed."""
-    answers = [RAISED, answer(0.3)]
+    answers = [RAISED, scored(0.3)]
     gateway.world.says[V2] = lambda _: answers.pop(0)
     gateway.world.held = True
     tasks = [asyncio.ensure_future(gateway.ask(key)) for key in (NOT_SHADOWED, NOT_SHADOWED, SHADOWED)]
@@ -307,7 +289,7 @@ async def test_what_shared_a_predict_at_production_has_a_second_chance_at_the_ca
 
 
 async def test_what_ran_alone_at_production_has_none(gateway: Gateway) -> None:
-    answers = [RAISED, answer(0.3)]
+    answers = [RAISED, scored(0.3)]
     gateway.world.says[V2] = lambda _: answers.pop(0)
     await gateway.ask()
     assert (await gateway.compared()).canary_fault
@@ -489,7 +471,7 @@ async def test_a_version_that_calls_out_is_left_out_unless_that_is_allowed(gatew
 
 
 async def test_shadows_cost_is_counted_apart(gateway: Gateway) -> None:
-    gateway.world.says[V2] = lambda _: replace(answer(0.3), processor_seconds=0.25)
+    gateway.world.says[V2] = lambda _: replace(scored(0.3), processor_seconds=0.25)
     await gateway.ask()
     await gateway.compared()
     time = gateway.manager.harnesses[V2].pool.processor_time

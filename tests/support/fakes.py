@@ -1,10 +1,11 @@
 """Stand-ins for the registry, the cache and workers, steered by the tests that use them."""
 
 import asyncio
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
@@ -465,3 +466,22 @@ class Facts:
 
     def of(self, kind: type[T]) -> list[T]:
         return [event for event in self.events if isinstance(event, kind)]
+
+
+class ScriptedWorld(FakeWorld):
+    """Versions answer as a test says, per request; else with one score of 0.3."""
+
+    def __init__(self, *args: Any, **keys: Any) -> None:
+        super().__init__(*args, **keys)
+        self.says: dict[VersionId, Callable[[Query], Answer]] = {}
+        self.asked: dict[VersionId, list[bytes]] = {}
+
+    def answer(self, version: VersionId, query: Query) -> Answer:
+        self.asked.setdefault(version, []).append(query.body)
+        return self.says.get(version, lambda _: scored(0.3))(query)
+
+
+def scored(*scores: float | None, rows: int = 1, seconds: float = 0.0001) -> Answer:
+    """A good answer with these scores, to so many rows, after so long a predict."""
+    body = json.dumps({"predictions": scores}).encode()
+    return Answer(PredictStatus.OK, 200, body, "application/json", rows, seconds, answer_rows=len(scores))
