@@ -33,7 +33,7 @@ def prepare(minors: Collection[str], say: Callable[[str], None]) -> tuple[dict[s
     missing = {}
     for minor in minors:
         name = gateway_under(minor)
-        if (python := _interpreter(minor)) is None:
+        if (python := interpreter(minor)) is None:
             missing[name] = f"neither python{minor} on the PATH nor one of uv's"
             continue
         try:
@@ -47,7 +47,7 @@ def _gateway(name: str, directory: Path, model: str, place: Place) -> AbstractCo
     return gateway_by([str(directory / "bin" / "canary-router")], name, [model], place)
 
 
-def _interpreter(minor: str) -> str | None:
+def interpreter(minor: str) -> str | None:
     """One of that version, which a shim of that name need not be."""
     for candidate in (sys.executable, shutil.which(f"python{minor}"), _of_uv(minor)):
         if candidate and _printed([candidate, "-c", _MINOR]) == minor:

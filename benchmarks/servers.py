@@ -69,10 +69,16 @@ class Server:
     """The same to all versions in service: both aliases, where it serves both."""
 
     def ask(
-        self, body: bytes, key: str = "", *, content_type: str = "application/json", model: str = ""
+        self,
+        body: bytes,
+        key: str = "",
+        *,
+        content_type: str = "application/json",
+        model: str = "",
+        path: str = "",
     ) -> tuple[int, bytes, str]:
-        """Status, body and `X-Model-Version` of one prediction; of the first model, or of `model`."""
-        path = f"/models/{model}/invocations" if model else "/invocations"
+        """Status, body and `X-Model-Version` of one prediction: of the first model, `model`, or at `path`."""
+        path = path or (f"/models/{model}/invocations" if model else "/invocations")
         headers = {"Content-Type": content_type, "X-Request-Key": key}
         return _fetch("POST", self.port, path, body, headers)
 
@@ -82,17 +88,20 @@ class Server:
 
 
 @contextmanager
-def mlflow_serve(model: str, place: Place, *, version: int = PRODUCTION) -> Iterator[Server]:
-    """`mlflow models serve` with one version, as MLflow's documentation starts it."""
-    port = free_port()
+def mlflow_serve(
+    model: str, place: Place, *, version: int = PRODUCTION, host: str = HOST, port: int = 0
+) -> Iterator[Server]:
+    """`mlflow models serve` with one version, as MLflow's documentation starts it; at any port where 0."""
+    port = port or free_port()
     command = [
         *("mlflow", "models", "serve", "--env-manager", "local"),
-        *("-m", f"models:/{model}/{version}", "-h", HOST, "-p", str(port)),
+        *("-m", f"models:/{model}/{version}", "-h", host, "-p", str(port)),
     ]
     settings = {"MLFLOW_TRACKING_URI": registry_uri(place.directory)}
+    log = place.directory / f"mlflow-{host}-{port}.log"
     began = time.monotonic()
-    with tree(command, place.directory / f"mlflow-{port}.log", settings, place.core, "server") as started:
-        seconds = wait(started, lambda: status(port, "/ping") == 200, began)
+    with tree(command, log, settings, place.core, "server") as started:
+        seconds = wait(started, lambda: status(port, "/ping", host) == 200, began)
         yield Server(MLFLOW, port, started, started.log, seconds, seconds)
 
 
@@ -114,11 +123,12 @@ def gateway_by(
     *,
     poll_seconds: float = DEFAULT_POLL_SECONDS,
     share: int = DEFAULT_SHARE,
+    where: str = "",
     **settings: str,
 ) -> Iterator[Server]:
     """As `gateway`, started by another command and with these variables in its environment.
 
-    `share` is the canary's, in percent.
+    `share` is the canary's, in percent; `where` is each model's, in YAML.
     """
     port, admin = free_port(), free_port()
     config = place.directory / f"router-{port}.yaml"
@@ -130,7 +140,7 @@ def gateway_by(
             uri=registry_uri(place.directory),
             poll_seconds=poll_seconds,
             cache=place.directory / f"cache-{port}",
-            models=", ".join(f"{model}: {{{_settings(model, share)}}}" for model in models),
+            models=", ".join(f"{model}: {{{_settings(model, share, where)}}}" for model in models),
         )
     )
     began = time.monotonic()
@@ -182,17 +192,17 @@ def wait(started: Tree, true: Callable[[], bool], began: float) -> float:
     return time.monotonic() - began
 
 
-def status(port: int, path: str) -> int:
+def status(port: int, path: str, host: str = HOST) -> int:
     """Of a GET; 0 while nobody listens."""
     try:
-        return _fetch("GET", port, path)[0]
+        return _fetch("GET", port, path, host=host)[0]
     except OSError:
         return 0
 
 
-def _settings(model: str, share: int) -> str:
+def _settings(model: str, share: int, where: str) -> str:
     split = "" if share == DEFAULT_SHARE else f"split: {{production: {100 - share}, canary: {share}}}"
-    return ", ".join(filter(None, [SETTINGS.get(model), split]))
+    return ", ".join(filter(None, [SETTINGS.get(model), split, where and f"where: {where}"]))
 
 
 def _bound(port: int) -> list[set[int]]:
@@ -201,9 +211,15 @@ def _bound(port: int) -> list[set[int]]:
 
 
 def _fetch(
-    verb: str, port: int, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    verb: str,
+    port: int,
+    path: str,
+    body: bytes | None = None,
+    headers: dict[str, str] | None = None,
+    *,
+    host: str = HOST,
 ) -> tuple[int, bytes, str]:
-    connection = http.client.HTTPConnection(HOST, port, timeout=30)
+    connection = http.client.HTTPConnection(host, port, timeout=30)
     try:
         connection.request(verb, path, body, headers or {})
         answer = connection.getresponse()

@@ -17,7 +17,7 @@ _WORDS = (
     *("kind", "thank", "you", "never", "again", "broken", "fast", "good"),
 )
 _HEAD = (
-    "POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\n"
+    "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\n"
     "X-Request-Key: user-{key}\r\nContent-Length: {length}\r\n\r\n"
 )
 
@@ -88,20 +88,27 @@ def _bodies(workload: str, rows: int) -> Iterable[bytes]:
 
 def write_requests(path: Path, workload: str, rows: int) -> None:
     """Whole HTTP requests, each after a line with its length; the n-th has the key `user-n`."""
-    _write(path, workload, enumerate(bodies(workload, rows)))
+    _write(path, WORKLOADS[workload].content_type, enumerate(bodies(workload, rows)))
 
 
 def write_keys(path: Path, workload: str, first: int, count: int) -> None:
     """Like `write_requests`: `count` requests of one row, each with its own key, from `user-first` on."""
     several = bodies(workload, 1)
-    _write(path, workload, ((key, several[key % len(several)]) for key in range(first, first + count)))
+    keyed = ((key, several[key % len(several)]) for key in range(first, first + count))
+    _write(path, WORKLOADS[workload].content_type, keyed)
 
 
-def _write(path: Path, workload: str, keyed: Iterable[tuple[int, bytes]]) -> None:
-    content_type = WORKLOADS[workload].content_type
+def write_bodies(path: Path, asked: Iterable[bytes], where: str) -> None:
+    """Like `write_requests`, of these bodies in JSON, for another path."""
+    _write(path, "application/json", enumerate(asked), where)
+
+
+def _write(
+    path: Path, content_type: str, keyed: Iterable[tuple[int, bytes]], where: str = "/invocations"
+) -> None:
     with path.open("wb") as out:
         for key, body in keyed:
-            head = _HEAD.format(content_type=content_type, key=key, length=len(body))
+            head = _HEAD.format(path=where, content_type=content_type, key=key, length=len(body))
             request = head.encode() + body
             out.write(b"%d\n" % len(request) + request)
 

@@ -15,14 +15,15 @@ import pytest
 
 from benchmarks import busy, pythons, registry_layout
 from benchmarks.bars import BARS, Bar, judge
+from benchmarks.elsewhere import Way
 from benchmarks.figures import Round, growth, percentile
 from benchmarks.modes import PLANS
 from benchmarks.open_client import Sample, Schedule
 from benchmarks.peers import ECHO, ENVOY, FASTAPI, NGINX, RAY, SHARED, SILENT, UNSHARED
 from benchmarks.plan import BUSY, LAUNCHES, SCALE, SWAPS, Agenda, Cell, Load, agenda
-from benchmarks.processes import Ended
+from benchmarks.processes import Ended, Level
 from benchmarks.results import Busy, CellResult, Results
-from benchmarks.servers import GATEWAY, MLFLOW
+from benchmarks.servers import GATEWAY, MLFLOW, Server
 from benchmarks.throughput import same
 from benchmarks.workloads import WORKLOADS, bodies, read_requests, write_keys
 
@@ -58,6 +59,56 @@ def test_two_checkouts_are_compared_round_by_round() -> None:
     _, _, base, other = done.stdout.splitlines()
     assert "1.000×" in base
     assert re.search(r" \d+\.\d{3}× .* gateway \d+\.\d \+ worker \d+\.\d$", other)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.slow
+def test_an_engine_elsewhere_takes_turns_with_a_version_here() -> None:
+    command = [sys.executable, "-m", "benchmarks.elsewhere"]
+    command += ["--rounds", "2", "--seconds", "1", "--connections", "4"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=500)
+
+    _, _, _, *rows = done.stdout.splitlines()
+    local, alone, through = ([cell.strip() for cell in row.split("|")[1:-1]] for row in rows)
+    assert [row[1] for row in (local, alone, through)] == [
+        "gateway, `local`",
+        "mlflow models serve by itself",
+        "gateway, `http` before mlflow models serve",
+    ]
+    assert alone[5] == "–"
+    for gateway, computing in (local[5:], through[5:]):
+        assert int(gateway) > 0
+        assert int(computing) > 0
+    assert int(through[6]) > int(local[6]), "MLflow's server decodes by pandas"
+
+
+def test_a_way_is_summed_up_by_medians_and_shows_the_least_and_the_most() -> None:
+    server = Server("gateway", 1, Spender(), Path("log"), 1.0, 1.0)
+    way = Way("gateway, `http`", server, "/invocations", Spender(), Spender())
+    way.rounds[16] = [
+        Round(2.0, requests, 0, p50, p99, 9.0)
+        for requests, p50, p99 in ((200, 3.0, 7.0), (400, 1.0, 6.0), (300, 2.0, 8.0))
+    ]
+    way.spent[16] = [(30.0, 500.0), (10.0, 300.0), (20.0, 400.0)]
+
+    assert way.line(16) == (
+        "| 16 | gateway, `http` | 150 (100 to 200) | 2.00 (1.00 to 3.00) | 7.0 | 20 | 400 |"
+    )
+
+
+class Spender:
+    """The processes of a server that is not asked."""
+
+    def alive(self) -> None: ...
+
+    def tail(self) -> str:
+        return ""
+
+    def level(self) -> Level:
+        return Level(0.0, 0, 0, 0)
+
+    def processor_seconds(self) -> dict[str, float]:
+        return {}
 
 
 @pytest.mark.timeout(1300)

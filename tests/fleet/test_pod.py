@@ -5,18 +5,21 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 import requests
+from prometheus_client.parser import text_string_to_metric_families
 from ruamel.yaml import YAML
 
 from tests.deploy.chart import NAME, NAMESPACE, Object, container_of, objects, pod_of, router_yaml
 from tests.fleet import pod
 from tests.fleet.cluster import SharedRegistry
 from tests.fleet.envoy import REGISTRY, running_envoy
+from tests.fleet.image import Image
 from tests.fleet.network import Host, network
 from tests.support.faulty_registry import CANARY_KEY, body_of
 from tests.support.waiting import wait_until
@@ -57,13 +60,15 @@ class Container:
 
 
 @contextmanager
-def running(found: list[Object], host: Host, made: dict[str, Path], directory: Path) -> Iterator[Container]:
+def running(
+    found: list[Object], host: Host, made: dict[str, Path], directory: Path, image: Image | None
+) -> Iterator[Container]:
     root = directory / "root"
     root.mkdir()
     log = directory / "container.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*host.inside, *pod.command(found, made, root)], stdout=output, stderr=subprocess.STDOUT
+            [*host.inside, *pod.command(found, made, root, image)], stdout=output, stderr=subprocess.STDOUT
         )
     try:
         yield Container(found, host, process, log)
@@ -76,9 +81,16 @@ def test_the_charts_pod_serves_under_its_own_terms(
     fleet_registry: SharedRegistry, tmp_path: Path, slack: float
 ) -> None:
     """Row 127. Nothing is writable but its volumes; no file knows its user id, and it has no capability."""
+    the_pod_serves(fleet_registry, tmp_path, slack)
+
+
+def the_pod_serves(
+    registry: SharedRegistry, tmp_path: Path, slack: float, image: Image | None = None
+) -> None:
+    """With the files of `image`; without one, with this machine's. Skips where a program is missing."""
     if missing := pod.missing():
         pytest.skip(f"missing here: {missing}")
-    fleet_registry.reset()
+    registry.reset()
     with ExitStack() as undo:
         laid = undo.enter_context(network(1))
         [host] = laid.hosts
@@ -88,7 +100,7 @@ def test_the_charts_pod_serves_under_its_own_terms(
                 laid.traffic_address,
                 laid.registry_address,
                 [host.address],
-                fleet_registry.server.port,
+                registry.server.port,
                 slack,
             )
         )
@@ -98,16 +110,19 @@ def test_the_charts_pod_serves_under_its_own_terms(
         volumes = tmp_path / "volumes"
         volumes.mkdir()
         made = pod.volumes(found, volumes)
-        container = undo.enter_context(running(found, host, made, tmp_path))
+        container = undo.enter_context(running(found, host, made, tmp_path, image))
 
         wait_until(lambda: container.probe("startup"), 120 * slack, container.story)
         wait_until(lambda: container.probe("readiness"), 120 * slack, container.story)
         assert container.probe("liveness")
         wait_until(lambda: envoy.healthy() == {host.address}, 30 * slack)
         its_process_has_no_rights(container)
+        if image:
+            what_runs_is_the_images(container, image)
+        commands_run_beside_it(container, found, image)
         it_serves_and_follows_its_configmap(host, found, made, container, slack)
         what_it_keeps_is_in_its_volumes(made)
-        it_ends_in_time(container, found)
+        it_answers_what_came_and_ends_in_time(host, container, found, slack)
 
 
 def its_process_has_no_rights(container: Container) -> None:
@@ -126,16 +141,27 @@ def its_process_has_no_rights(container: Container) -> None:
             assert os.statvfs(root / place).f_flag & os.ST_RDONLY, place
 
 
+def what_runs_is_the_images(container: Container, image: Image) -> None:
+    for process in (container.gateway(), *container.gateway().children(recursive=True)):
+        running, built = Path(f"/proc/{process.pid}/exe"), image.root / "usr/local/bin/python"
+        assert running.read_bytes() == built.read_bytes()
+        assert (Path(f"/proc/{process.pid}/root") / "opt/canary-router/pyvenv.cfg").exists()
+
+
+def commands_run_beside_it(container: Container, found: list[Object], image: Image | None) -> None:
+    """As docs/kubernetes.md has operators run them, and as a container engine asks for health."""
+    for command, answer in ((["canary-router", "status"], "sentiment"), (["canary-router", "health"], "")):
+        asked = pod.inside(found, image, container.gateway().pid, *command)
+        done = subprocess.run(asked, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert answer in done.stdout
+
+
 def it_serves_and_follows_its_configmap(
     host: Host, found: list[Object], made: dict[str, Path], container: Container, slack: float
 ) -> None:
     def version() -> str:
-        answer = requests.post(
-            f"http://{host.address}:8080/invocations",
-            data=body_of("good"),
-            headers={"X-Request-Key": CANARY_KEY, "Content-Type": "application/json"},
-            timeout=30,
-        )
+        answer = asked(host, "good")
         assert answer.status_code == 200, answer.text
         return answer.headers["X-Model-Version"]
 
@@ -157,10 +183,39 @@ def what_it_keeps_is_in_its_volumes(made: dict[str, Path]) -> None:
         assert {path.stat().st_uid for path in made[volume].rglob("*")} == {pod.USER}
 
 
-def it_ends_in_time(container: Container, found: list[Object]) -> None:
+def it_answers_what_came_and_ends_in_time(
+    host: Host, container: Container, found: list[Object], slack: float
+) -> None:
     """As Kubernetes ends a pod, once its pause is over: SIGTERM to number 1, and SIGKILL after the grace."""
-    began = time.monotonic()
-    container.gateway().send_signal(signal.SIGTERM)
-    pause = container_of(found)["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert container.process.wait(pod_of(found)["terminationGracePeriodSeconds"] - pause) == 0
-    assert time.monotonic() - began < pod_of(found)["terminationGracePeriodSeconds"] - pause
+    grace = pod_of(found)["terminationGracePeriodSeconds"]
+    grace -= container_of(found)["lifecycle"]["preStop"]["sleep"]["seconds"]
+    with ThreadPoolExecutor() as caller:
+        under_way = caller.submit(asked, host, "sleep 2")
+        wait_until(lambda: under_way_at(host) == 1, 10 * slack, container.story)
+        began = time.monotonic()
+        container.gateway().send_signal(signal.SIGTERM)
+        wait_until(lambda: not container.probe("readiness"), 5 * slack, container.story)
+        late = asked(host, "good")
+        assert late.status_code == 200, "no proxy knows yet that it leaves"
+        assert late.headers["Connection"] == "close"
+        assert under_way.result().status_code == 200
+    assert container.process.wait(grace) == 0
+    assert time.monotonic() - began < grace
+
+
+def asked(host: Host, text: str) -> requests.Response:
+    """What a caller whose key is the canary's gets."""
+    headers = {"X-Request-Key": CANARY_KEY, "Content-Type": "application/json"}
+    url = f"http://{host.address}:8080/invocations"
+    return requests.post(url, data=body_of(text), headers=headers, timeout=30)
+
+
+def under_way_at(host: Host) -> float:
+    """Requests that the gateway has yet to answer."""
+    text = requests.get(f"http://{host.address}:8080/metrics", timeout=5).text
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        if family.name == "canary_router_requests_in_flight"
+        for sample in family.samples
+    )
