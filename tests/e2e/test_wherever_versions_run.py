@@ -4,8 +4,11 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from tests.e2e.conftest import POLL_SECONDS
@@ -20,8 +23,9 @@ ELSEWHERE = [
     pytest.param("mlflow models serve", marks=pytest.mark.slow),
     "v2",
     *(["mlserver"] if "TEST_MLSERVER" in os.environ else []),
+    *(["kserve"] if "TEST_KSERVE" in os.environ else []),
 ]
-"""What versions elsewhere run in; `make mlserver` installs MLServer, and names it."""
+"""What versions elsewhere run in; `make mlserver` and `make kserve` install what they name."""
 KINDS = [pytest.param("local", marks=pytest.mark.slow), *ELSEWHERE]
 of_those_elsewhere = pytest.mark.parametrize("adapter", ELSEWHERE, indirect=True, scope="module")
 NUMBERS = (2, 5)
@@ -141,8 +145,8 @@ def at_slowly(adapter: Adapter) -> str:
     raise AssertionError("no key of canary")
 
 
-def state(adapter: Adapter, version: int) -> dict[str, object]:
-    found: dict[str, object] = adapter.gateway.model()["versions"][str(version)]
+def state(adapter: Adapter, version: int) -> dict[str, Any]:
+    found: dict[str, Any] = adapter.gateway.model()["versions"][str(version)]
     return found
 
 
@@ -168,6 +172,65 @@ def is_alive(adapter: Adapter, version: int) -> bool:
     return found["where"] is not None if adapter.elsewhere else found["workers"] != []
 
 
+def scores_of(adapter: Adapter, alias: str, version: int, le: str = "0.5") -> float:
+    """How many were counted in the bin that ends there."""
+    return adapter.gateway.metric(
+        "canary_router_score_bin_total", alias=alias, version=str(version), output="0", bin=le
+    )
+
+
+def test_each_answers_score_is_counted_under_the_alias_that_was_asked(adapter: Adapter, slack: float) -> None:
+    """Production's example suggests what is counted, and nothing is where a canary's answers are texts."""
+    bind(adapter, "production", 5)
+    bind(adapter, "canary", 2)
+    before = scores_of(adapter, "production", 5), scores_of(adapter, "canary", 2, "0.2")
+    asked = [adapter.ask(f"user-{number}").headers["X-Route-Alias"] for number in range(60)]
+    of = [asked.count(alias) for alias in ("production", "canary")]
+
+    wait_until(
+        lambda: (
+            [
+                scores_of(adapter, "production", 5) - before[0],
+                scores_of(adapter, "canary", 2, "0.2") - before[1],
+            ]
+            == of
+        ),
+        20 * slack,
+    )
+
+    assert [one["output"] for one in state(adapter, 5)["scores"]] == ["0"]
+    bind(adapter, "canary", TALKER)
+    assert state(adapter, TALKER)["scores"] == []
+
+
+@of_those_elsewhere
+def test_scores_go_on_when_what_reads_them_is_killed_under_load(adapter: Adapter, slack: float) -> None:
+    bind(adapter, "production", 5)
+    bind(adapter, "canary", 2)
+    killed: set[int] = set()
+
+    def kill() -> bool:
+        before = len(killed)
+        for process in adapter.gateway.descendants():
+            with suppress(psutil.NoSuchProcess):  # one that was about to be another
+                if process.pid not in killed and process.name() == "router-scores":
+                    process.kill()
+                    killed.add(process.pid)
+        return len(killed) > before
+
+    with Load(adapter.gateway.url, clients=8, rate=60, body=adapter.body("good"), path=adapter.path) as load:
+        for _ in range(3):
+            wait_until(kill, 40 * slack)
+        known = scores_of(adapter, "production", 5)
+        wait_until(lambda: scores_of(adapter, "production", 5) > known + 20, 60 * slack)
+
+    assert load.failed == [], load.summary()
+    assert len(killed) >= 3
+    found = state(adapter, 5)["where"]["scores"]
+    answers = found["read"] + found["lost"] + found["busy"]
+    assert found["share"] == pytest.approx(found["read"] / answers)
+
+
 @of_those_elsewhere
 def test_production_that_dies_answers_503_until_it_is_back(adapter: Adapter, slack: float) -> None:
     """One that runs here is back within a moment, so this is of those elsewhere."""
@@ -188,9 +251,11 @@ def test_production_that_dies_answers_503_until_it_is_back(adapter: Adapter, sla
 
 @of_those_elsewhere
 def test_a_version_elsewhere_takes_nothing_here_and_says_what_is_not_known(adapter: Adapter) -> None:
-    """No process, no weights; what describes it is in the cache, in a place of its own."""
+    """No process but what reads its scores, no weights; what describes it is in the cache, in a place of its
+    own."""
     bind(adapter, "production", 2)
     found = state(adapter, 2)
+    scores = found["where"]["scores"]
     files = {path.name for path in (adapter.directory / "cache").glob(f"{MODEL}/*/files/*")}
 
     assert found["workers"] == []
@@ -198,12 +263,14 @@ def test_a_version_elsewhere_takes_nothing_here_and_says_what_is_not_known(adapt
     assert found["where"] == {
         "address": f"http://127.0.0.2:{adapter.port}{adapter.path}",
         "protocol": adapter.protocol,
-        "verified": adapter.protocol == "v2",
+        "verified": adapter.names_version,
+        "scores": scores,
         "without_effect": [],
-        "not_known": ["rows", "scores", "cost", "memory", "threads", "traits of failed requests"],
+        "not_known": ["rows", "cost", "memory", "threads", "traits of failed requests"],
     }
+    assert scores.keys() == {"share", "read", "busy", "too_long", "lost"}
     assert {process.name() for process in adapter.gateway.descendants()} <= {
-        *("router-template", "router-agent", "router-fetch", "router-describe")
+        *("router-template", "router-agent", "router-fetch", "router-describe", "router-scores")
     }
 
 
