@@ -239,7 +239,14 @@ async def test_an_engine_with_several_versions_is_verified_where_the_path_names_
 
 @pytest.mark.parametrize(
     ("manner", "said"),
-    [("400", "answers 400 Bad Request"), ("redirect", "answers 307"), ("reset", "did not answer as HTTP")],
+    [
+        *(
+            ("400", "answers 400 Bad Request"),
+            ("redirect", "answers 307"),
+            ("reset", "did not answer as HTTP"),
+        ),
+        *(("packed", "its answer is in an encoding"), ("no length", "nobody knows whether it is whole")),
+    ],
 )
 async def test_a_version_that_does_not_answer_its_example_is_not_ready(
     engine: Engine, load: Loads, manner: str, said: str
@@ -324,6 +331,7 @@ async def test_bytes_type_and_id_go_along_and_nothing_else_of_the_caller(engine:
         ("redirect", PredictStatus.MODEL_ERROR, 502),
         ("204", PredictStatus.MODEL_ERROR, 502),
         ("packed", PredictStatus.MODEL_ERROR, 502),
+        ("no length", PredictStatus.MODEL_ERROR, 502),
         ("binary", PredictStatus.CLIENT_ERROR, 415),
     ],
 )

@@ -27,18 +27,17 @@ def answer_of(engine: Engine, got: HttpAnswer, seconds: float, *, scored_later: 
     version's fault. `scored_later`: whether the scores of a good one are read after it went out.
 
     How many rows it has is not known. What refuses the gateway, what is neither 200 nor an error, such as a
-    redirect, and what is packed, which was not asked for, becomes 502 with a sentence; a binary answer 415:
-    its caller asked for one, and where its parts begin is said by a header that does not go along.
+    redirect, and a 200 that can not be passed on becomes 502 with a sentence; a binary answer 415: its caller
+    asked for one, and where its parts begin is said by a header that does not go along.
     """
     if _BINARY in got.headers:
         return _error(engine, PredictStatus.CLIENT_ERROR, 415, _NOT_BINARY, seconds)
-    if got.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
-        sentence = "the version answered in an encoding that was not asked for"
-        return _error(engine, PredictStatus.MODEL_ERROR, 502, sentence, seconds)
     # Of several parameters of a media type and of its case nothing is asked: it goes to the caller as it is.
     content_type = got.headers.get("Content-Type", JSON)
     if not content_type.isprintable():
         content_type = JSON
+    if got.status == 200 and (why := why_unusable(got)):
+        return _error(engine, PredictStatus.MODEL_ERROR, 502, f"the version's answer {why}", seconds)
     if got.status == 200:
         index = SCORED_LATER if scored_later else None
         return Answer(PredictStatus.OK, 200, got.body, content_type, 0, seconds, bin_index=index)
@@ -60,6 +59,16 @@ def answer_of(engine: Engine, got: HttpAnswer, seconds: float, *, scored_later: 
         else f"the version answered {got.phrase}, which is no answer of its protocol"
     )
     return _error(engine, PredictStatus.MODEL_ERROR, 502, sentence, seconds)
+
+
+def why_unusable(got: HttpAnswer) -> str:
+    """Why a 200 can not be passed on: a part of a sentence, empty where it can."""
+    headers = got.headers
+    if headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+        return "is in an encoding that was not asked for"
+    if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
+        return "has no length, so that nobody knows whether it is whole"  # it ended with its connection
+    return ""
 
 
 def refusal(asked: ScoringProtocol, engine: Engine) -> Answer:

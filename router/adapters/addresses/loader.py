@@ -7,7 +7,7 @@ from time import perf_counter
 
 from msgspec.structs import replace
 
-from router.adapters.addresses.answers import JSON, unlike_signature
+from router.adapters.addresses.answers import JSON, unlike_signature, why_unusable
 from router.adapters.addresses.connections import Connections
 from router.adapters.addresses.description import Description, read_description
 from router.adapters.addresses.readiness import PROBE_BYTES, ReadinessProbe
@@ -162,7 +162,9 @@ async def _warm_up(
     except OutboundFailed as failed:
         why = str(failed)
     else:
-        if got.status == 200:
+        if got.status == 200 and (unusable := why_unusable(got)):
+            why = f"its answer {unusable}"
+        elif got.status == 200:
             compared = partial(unlike_signature, address.engine, got.body, described.info.outputs)
             # Others would wait for an answer that takes long to read.
             why = await asyncio.to_thread(compared) if len(got.body) > LONG_BYTES else compared()
