@@ -381,3 +381,26 @@ async def test_an_unusual_answer_is_one(client: HttpClient, parts: Sequence[byte
             assert answer.body == b"{}"
 
     assert requests == [2]
+
+
+async def test_a_pod_that_is_gone_is_passed_over_for_another_one_of_its_name(
+    client: HttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one that comes under the name is asked by new connections, as its look-up says by then."""
+    async with sending((GOOD,)) as (url, requests):
+        address = urlsplit(url)
+        pods = ["127.0.0.9", "127.0.0.1"]
+
+        async def looked_up(*_: Any) -> list[tuple[int, str]]:
+            return [(socket.AF_INET, pod) for pod in pods]
+
+        monkeypatch.setattr(module, "look_up", looked_up)
+        answers = [
+            await client.ask(
+                "POST", f"http://pods.test:{address.port}/x", seconds=5, body=b"{}", most_bytes=9
+            )
+            for _ in range(3)
+        ]
+
+    assert [answer.body for answer in answers] == [b"{}"] * 3
+    assert requests == [3]

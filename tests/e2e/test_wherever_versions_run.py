@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.conftest import Figure
 from tests.e2e.conftest import POLL_SECONDS
 from tests.support.adapters import MODEL, Adapter, adapter_of
 from tests.support.gateway import gateways
@@ -110,7 +111,9 @@ def test_what_a_version_raises_is_its_fault_where_production_answers(adapter: Ad
     assert adapter.gateway.metric("canary_router_canary_faults_total") == before + 1
 
 
-def test_production_moves_under_load_and_no_request_fails(adapter: Adapter, slack: float) -> None:
+def test_production_moves_under_load_and_no_request_fails(
+    adapter: Adapter, slack: float, figure: Figure
+) -> None:
     bind(adapter, "canary", TALKER)
     with Load(adapter.gateway.url, clients=8, rate=60, body=adapter.body("good"), path=adapter.path) as load:
         for version in (5, 2, 5):
@@ -119,6 +122,7 @@ def test_production_moves_under_load_and_no_request_fails(adapter: Adapter, slac
             wait_until(lambda v=version, n=answered: load.answered_by(v) > n + 5, 20 * slack)
 
     assert load.failed == [], load.summary()
+    figure(f"three swaps, 0 failed of {len(load.seen)}")
     assert {one.version for one in load.seen} >= {2, 5, TALKER}
     assert [one for one in load.seen if not is_of(adapter, one.version, one.body)] == []
 
@@ -150,7 +154,9 @@ def state(adapter: Adapter, version: int) -> dict[str, Any]:
     return found
 
 
-def test_the_death_of_a_canary_under_load_costs_no_request(adapter: Adapter, slack: float) -> None:
+def test_the_death_of_a_canary_under_load_costs_no_request(
+    adapter: Adapter, slack: float, figure: Figure
+) -> None:
     """Production answers in its place, until it is lost and after that, and it comes back by itself."""
     bind(adapter, "production", 2)
     bind(adapter, "canary", TALKER)
@@ -165,6 +171,7 @@ def test_the_death_of_a_canary_under_load_costs_no_request(adapter: Adapter, sla
         wait_until(lambda: is_alive(adapter, TALKER), 40 * slack)
 
     assert load.failed == [], load.summary()
+    figure(f"a canary that dies and comes back, 0 failed of {len(load.seen)}")
 
 
 def is_alive(adapter: Adapter, version: int) -> bool:
@@ -204,7 +211,9 @@ def test_each_answers_score_is_counted_under_the_alias_that_was_asked(adapter: A
 
 
 @of_those_elsewhere
-def test_scores_go_on_when_what_reads_them_is_killed_under_load(adapter: Adapter, slack: float) -> None:
+def test_scores_go_on_when_what_reads_them_is_killed_under_load(
+    adapter: Adapter, slack: float, figure: Figure
+) -> None:
     bind(adapter, "production", 5)
     bind(adapter, "canary", 2)
     killed: set[int] = set()
@@ -228,6 +237,9 @@ def test_scores_go_on_when_what_reads_them_is_killed_under_load(adapter: Adapter
     assert len(killed) >= 3
     found = state(adapter, 5)["where"]["scores"]
     answers = found["read"] + found["lost"] + found["busy"]
+    figure(
+        f"{len(killed)} ends of what reads scores, 0 failed of {len(load.seen)}, {found['share']:.1%} read"
+    )
     assert found["share"] == pytest.approx(found["read"] / answers)
 
 
