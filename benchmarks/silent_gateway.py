@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from router.adapters.prometheus.recorder import Live
+from router.adapters.prometheus.live import Live
 from router.app.build import Instruments
 from router.cli.serve import run_gateway
 from router.core.events import Event

@@ -30,6 +30,7 @@ from router.core.events import Answered, AnsweredTogether, Predicted
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.outcomes import Outcome
 from router.core.routing import ModelRoutes, Reason
+from router.core.score_events import ScoresRead
 from router.core.scores import OutputSpec
 from router.core.shadow_events import ShadowCompared, ShadowDropped
 from router.core.split import BUCKETS, BUCKETS_PER_PERCENT, Split
@@ -141,6 +142,7 @@ class AnalysisRecorder:
             Answered: lambda one: self._answered(AnsweredTogether.of(one)),
             AnsweredTogether: self._answered,
             Predicted: self._predicted,
+            ScoresRead: self._scores_read,
             ShadowCompared: self._shadow_compared,
             ShadowDropped: self._shadow_dropped,
             events.BreakerClosed: self._breaker_closed,
@@ -354,23 +356,25 @@ class AnalysisRecorder:
         if arm is not None and arm.serves(event.version):
             arm.counters.scored(event.scores)
 
+    def _scores_read(self, event: ScoresRead) -> None:
+        arm = self._arms.get((event.model, event.alias))
+        if not event.scores or arm is None or not arm.serves(event.version):
+            return
+        arm.counters.scored(event.scores)
+        for run in arm.runs:
+            for one in event.of_split:
+                run.score(one, canary=arm.canary)
+
     def _shadow_compared(self, event: ShadowCompared) -> None:
         run = self._shadowed(event)
         if run is not None and run.versions.production == event.production:
             run.compare(
                 ShadowPair(
-                    event.bucket,
-                    event.split,
-                    event.production_fault,
-                    event.canary_fault,
-                    event.agrees,
-                    event.same_type,
-                    event.same_length,
-                    event.flips,
-                    event.rows,
+                    *(event.bucket, event.split, event.production_fault, event.canary_fault),
+                    *(event.agrees, event.same_type, event.same_length),
+                    *(event.flips, event.rows),
                     event.difference,
-                    event.production_seconds,
-                    event.canary_seconds,
+                    *(event.production_seconds, event.canary_seconds),
                 )
             )
 

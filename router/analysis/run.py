@@ -89,6 +89,8 @@ class AnalysisRun:
         self._recorder = CellRecorder(alias, split, joined.state.line, output)
         self.observe: Callable[[Observation], None] = self._recorder.observe
         """Takes each request of either arm that the split routed by its key."""
+        self.score = self._recorder.score
+        """Takes the score of each of them that is read after its answer went out."""
         self.compare: Callable[[ShadowPair], None] = self._recorder.compare
         """Takes each shadow request that was answered, or failed, by both versions…"""
         self.drop_shadow: Callable[[], None] = self._recorder.drop_shadow

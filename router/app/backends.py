@@ -112,7 +112,7 @@ async def open_backends(
     shared_memory = SharedMemory()
     temporary = await _shared_temporary(directories)
     launcher, supervisor = await _launcher(recorder, outputs, preload, temporary)
-    addresses = VersionAddresses(launcher, settings)
+    addresses = VersionAddresses(launcher, settings, recorder)
     registry = RegistryClient(
         launcher,
         registry_uri=places.uri,

@@ -14,7 +14,8 @@ from router.adapters.config.file import ConfigFile, LoadedConfig
 from router.adapters.http.peers import ExchangeKey
 from router.adapters.log.child_log import ChildLog
 from router.adapters.log.lines import LogRecorder, log_journal, log_sample
-from router.adapters.prometheus.recorder import LiveReader, PrometheusRecorder
+from router.adapters.prometheus.live import LiveReader
+from router.adapters.prometheus.recorder import PrometheusRecorder
 from router.adapters.state.state_directory import StateDirectory
 from router.analysis.cell_clock import CellClock
 from router.analysis.document import document

@@ -7,7 +7,7 @@ from time import perf_counter
 import psutil
 
 from router.adapters.log.writer import STDERR
-from router.adapters.prometheus.recorder import Live, LiveShift, LiveVerdict, LiveVersion
+from router.adapters.prometheus.live import Live, LiveShift, LiveVerdict, LiveVersion
 from router.adapters.state.state_directory import StateDirectory
 from router.analysis.recorder import AnalysisRecorder, ComparisonStatus
 from router.app.outbound import Outbound

@@ -202,11 +202,18 @@ def _environments(state: Mapping[str, Any]) -> list[str]:
 def _elsewhere(state: Mapping[str, Any]) -> list[str]:
     """Versions that serve behind addresses, and which of them their engines do not confirm."""
     return [
-        f"{name} v{number}: at {where['address']}" + ("" if where["verified"] else ", unverified")
+        f"{name} v{number}: at {where['address']}"
+        f"{'' if where['verified'] else ', unverified'}{_scores(where)}"
         for name, model in state["models"].items()
         for number, version in model["versions"].items()
         if (where := version.get("where"))  # an older gateway has none
     ]
+
+
+def _scores(where: Mapping[str, Any]) -> str:
+    """Of how many of its answers the scores are known, once it answered; an older gateway does not say."""
+    share = (where.get("scores") or {}).get("share")
+    return "" if share is None else f"; scores read of {share:.1%} of its answers".replace("%", " %")
 
 
 def _environment(version: Mapping[str, Any]) -> str:

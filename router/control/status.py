@@ -5,7 +5,7 @@ addresses of versions, that of another gateway that has the state directory, and
 judge together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from router.core import scores
 from router.core.ids import PRODUCTION, Alias
 from router.core.redaction import redact, redact_uri
 from router.core.routing import RoutingTable
+from router.core.score_events import ReadResult
 from router.core.version_address import NOT_KNOWN
 from router.serving.dispatch import Dispatcher
 from router.serving.harness import Harness
@@ -246,15 +247,24 @@ class Status:
 def _where(manager: ModelManager, pool: Pool | None) -> dict[str, Any] | None:
     """Of a version that runs elsewhere and serves; None of one that runs here, or has no worker."""
     at = next((worker.at_address for worker in pool.workers), None) if pool else None
-    if at is None:
+    if pool is None or at is None:
         return None
+    reader = pool.score_reader
     return {
         "address": redact_uri(at.url),
         "protocol": at.engine,
         "verified": at.verified,
+        "scores": None if reader is None else _scores_read(reader.results),
         "without_effect": list(manager.settings.without_effect),
         "not_known": list(NOT_KNOWN),
     }
+
+
+def _scores_read(results: Mapping[ReadResult, int]) -> dict[str, Any]:
+    """Of how many good answers the scores were read since the version was last loaded, and of which share."""
+    answers = sum(results.values())
+    share = results[ReadResult.READ] / answers if answers else None
+    return {"share": share, **{result.value: results[result] for result in ReadResult}}
 
 
 def _reload_seconds(pool: Pool | None) -> float | None:

@@ -13,6 +13,7 @@ from router.core.outbound_events import OfOutbound
 from router.core.outcomes import CutReason, FallbackReason, Fault, FaultKind, Outcome, RefusalReason
 from router.core.preflight_events import OfPreflight
 from router.core.routing import ModelRoutes, Reason
+from router.core.score_events import OfScores
 from router.core.scores import OutputCounts, OutputSpec
 from router.core.shadow_events import OfShadow
 from router.core.split import Split
@@ -163,6 +164,8 @@ class AliasBound:
     """What is counted of its answers; empty when nothing is."""
     registry_name: str = ""
     """What the registry calls this alias, such as `champion` or `stage:Production`."""
+    elsewhere: bool = False
+    """Whether it runs behind an address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -509,7 +512,9 @@ _Others = (
     | TickFailed
     | LoopRecovered
 )
-_Elsewhere = OfCache | OfEnvironments | OfGate | OfLevers | OfOutbound | OfPreflight | OfShadow | OfState
+_Elsewhere = (
+    OfCache | OfEnvironments | OfGate | OfLevers | OfOutbound | OfPreflight | OfScores | OfShadow | OfState
+)
 Event = _OfRequests | _OfAliases | _OfVersions | _Others | _Elsewhere
 
 

@@ -21,6 +21,8 @@ OTHER = "__other__"
 MOST_OUTPUTS = 4
 NAME_CHARACTERS = 128
 """Characters of an output's name that are shown."""
+SCORED_LATER = -1
+"""In the place of an index of a bin: the score is read after the answer went out, or never."""
 _TRUTHS = {"true": True, "false": False}
 
 

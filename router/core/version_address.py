@@ -13,10 +13,10 @@ _INFER = re.compile(r"(?P<model>.*/v2/models/[^/]+)(?:/versions/[^/]+)?/infer")
 WITHOUT_EFFECT = (
     *("workers", "threads", "cpu_threads", "batching", "batching_rtol", "max_batch_rows", "max_rows"),
     *("answer_length", "nan", "model_config", "writable", "environment_variables", "tracking", "replace"),
-    *("worker_memory_mib", "load_memory_mib", "scores", "why"),
+    *("worker_memory_mib", "load_memory_mib", "why"),
 )
-"""Keys of a registered model that say how its versions run in workers, or what is counted there."""
-NOT_KNOWN = ("rows", "scores", "cost", "memory", "threads", "traits of failed requests")
+"""Keys of a registered model that say how its versions run in workers."""
+NOT_KNOWN = ("rows", "cost", "memory", "threads", "traits of failed requests")
 """What is not known of a version that runs elsewhere."""
 
 

@@ -49,6 +49,7 @@ ROLES = {
     "fetch": "router.agent.fetch_main",
     "environment": "router.environments.build_main",
     "describe": "router.worker.description_main",
+    "scores": "router.worker.answered_scores",
 }
 IMPORTS = {
     "worker": (

@@ -67,7 +67,7 @@ _DEATH_SECONDS = 2.0
 class Worker:
     """One process that holds one READY version."""
 
-    at_address = None
+    at_address = score_reader = None
     apart = False
 
     def __init__(self, child: Child, info: VersionInfo, spec: LoadSpec) -> None:

@@ -131,7 +131,8 @@ class Answer(Struct, frozen=True, gc=False):
     bin_index: int | None = None
     """Where the first row's score of the first counted output lies: the index of its bin, or of its class;
     past the last one, the next for a score below the range or another class, and the one after it for a score
-    above the range. None where nothing is counted, or it is not finite."""
+    above the range. None where nothing is counted, or it is not finite; SCORED_LATER of a version that runs
+    elsewhere, whose scores are read by `score_frames`."""
     keeps_status: bool = False
     """True for an error whose status MLflow's server answers as well. False where it answers 400: the version
     raised what is not an MlflowException."""
@@ -354,12 +355,12 @@ def version_info(header: Mapping[str, Any], asked: Sequence[OutputSpec] | None =
         _check_tensors(info.outputs)
         return replace(
             info,
-            note=_printable(info.note),
-            effects=_printable(info.effects),
-            batching=replace(info.batching, why=_printable(info.batching.why)),
-            mismatches=tuple(map(_printable, info.mismatches)),
+            note=printable(info.note),
+            effects=printable(info.effects),
+            batching=replace(info.batching, why=printable(info.batching.why)),
+            mismatches=tuple(map(printable, info.mismatches)),
             trait_columns=tuple(
-                TraitColumn(_printable(one.name)[:COLUMN_CHARACTERS], one.example)
+                TraitColumn(printable(one.name)[:COLUMN_CHARACTERS], one.example)
                 for one in info.trait_columns
             ),
         )
@@ -378,7 +379,7 @@ def batching_of(header: Mapping[str, Any]) -> Batching:
         batching = convert(header, Batching)
     except _NOT_OURS as error:
         raise WireRefused("a malformed way of batching") from error
-    return replace(batching, why=_printable(batching.why))
+    return replace(batching, why=printable(batching.why))
 
 
 def repeat_header() -> dict[str, Any]:
@@ -421,7 +422,7 @@ def failure(header: Mapping[str, Any]) -> LoadFailed:
         failed = convert(header, _Failed)
     except _NOT_OURS as error:
         raise WireRefused("a malformed failure") from error
-    return LoadFailed(_printable(failed.error), phase=failed.phase, write_refused=failed.write_refused)
+    return LoadFailed(printable(failed.error), phase=failed.phase, write_refused=failed.write_refused)
 
 
 def describable(tensors: Sequence[TensorInfo]) -> bool:
@@ -447,7 +448,7 @@ def _check_tensors(tensors: Sequence[TensorInfo]) -> None:
             raise ValueError("a datatype or content type that no tensor has")
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Spaces for what could be a control sequence on an operator's terminal."""
     if text.isprintable():
         return text

@@ -33,6 +33,7 @@ from router.core.routing import (
     assign_fallback,
     assign_version,
 )
+from router.core.scores import SCORED_LATER
 from router.core.split import Key
 from router.core.traits import TraitsWanted
 from router.errors import (
@@ -412,6 +413,12 @@ class Dispatcher:
             answer = await pending.answer
             harness.variable_length |= answer.odd_length
             harness.without_rows |= not answer.one_per_row and answer.answer_rows is None
+            if (
+                answer.bin_index == SCORED_LATER
+                and harness.loaded
+                and (reader := harness.pool.score_reader) is not None
+            ):
+                reader.offer(to, answer.body)
             return answer, pending
         except RequestRefused as refused:
             return refused, pending

@@ -419,7 +419,12 @@ class ModelManager:
         if info is not None:
             self._reported[alias] = info
             name = self.settings.aliases[alias]
-            self._record(AliasBound(self.model, alias, old, new, info.run_id, info.flavor, info.scores, name))
+            self._record(
+                AliasBound(
+                    *(self.model, alias, old, new, info.run_id, info.flavor, info.scores, name),
+                    elsewhere=self.settings.elsewhere,
+                )
+            )
             if alias == PRODUCTION:
                 self._production_scores = info.suggested_scores
                 for harness in self.harnesses.values():

@@ -9,6 +9,8 @@ from router.core.gate import GateEvidence
 from router.core.ids import Alias, VersionId
 from router.core.memory import Resident, Room
 from router.core.processor_time import ProcessorTime
+from router.core.routing import Assignment
+from router.core.score_events import ReadResult
 from router.core.version_address import AtAddress
 from router.core.version_environment import VersionEnvironment
 from router.errors import RequestRefused
@@ -20,6 +22,17 @@ from router.settings.where import AddressSettings
 
 DownloadTurn = Callable[[], AbstractAsyncContextManager[None]]
 """Makes a block that waits at its beginning until a download, or a build, may run in it."""
+
+
+class ScoreReader(Protocol):
+    """Reads the scores of answers after they went out."""
+
+    @property
+    def results(self) -> Mapping[ReadResult, int]:
+        """What became of the scores of its version's answers so far; 0 where missing."""
+
+    def offer(self, asked: Assignment, answer: bytes) -> None:
+        """The version gave this good `answer` to a request that was assigned so. Never waits."""
 
 
 class WorkerHandle(Protocol):
@@ -36,6 +49,11 @@ class WorkerHandle(Protocol):
     @property
     def at_address(self) -> AtAddress | None:
         """Where its version runs, if that is elsewhere."""
+
+    @property
+    def score_reader(self) -> ScoreReader | None:
+        """Who is to get its good answers once they went out; None where it counts their scores itself, or
+        none are counted."""
 
     @property
     def apart(self) -> bool:

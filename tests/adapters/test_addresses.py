@@ -17,7 +17,7 @@ from router.adapters.addresses.description import Description
 from router.adapters.addresses.loader import VersionAddresses
 from router.adapters.http.client import in_outbound_thread
 from router.core.ids import VersionId
-from router.errors import CallerGone, LoadFailed, RequestRefused, WarmUpLost, WorkerDied
+from router.errors import CallerGone, ChildLost, LoadFailed, RequestRefused, WarmUpLost, WorkerDied
 from router.processes.disk import MOST_THREADS
 from router.protocol.messages import (
     Answer,
@@ -32,6 +32,7 @@ from router.protocol.messages import (
 from router.settings import Settings
 from router.settings.where import AddressSettings
 from tests.support.engine import Engine
+from tests.support.fakes import Facts
 from tests.support.slowness import slack
 from tests.support.waiting import until
 
@@ -60,13 +61,13 @@ async def engine() -> AsyncIterator[Engine]:
 
 
 class Loads:
-    """Loads from an engine, without the child that reads an MLmodel; closes what it loaded."""
+    """Loads from an engine, without the children that read an MLmodel and scores; closes what it loaded."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.example: bytes | None = EXAMPLE
         """As a request; empty where it can not be made one, None where there is no example."""
         self.settings = Settings.model_validate({"models": {"m": {}}})
-        self.addresses = VersionAddresses(None, self.settings)  # type: ignore[arg-type]
+        self.addresses = VersionAddresses(self, self.settings, Facts())  # type: ignore[arg-type]
         self.opened: list[worker.AddressWorker] = []
 
         async def read(*_: Any) -> Description:
@@ -75,6 +76,9 @@ class Loads:
         monkeypatch.setattr(loader, "read_description", read)
         monkeypatch.setattr(loader, "LOOK_SECONDS", 0.01)
         monkeypatch.setattr(worker, "PROBE_PAUSE_SECONDS", 0.02)
+
+    async def launch(self, role: str, **_: Any) -> Any:
+        raise ChildLost(f"no {role} can be started here")
 
     async def __call__(
         self, engine: Engine, spec: LoadSpec = SPEC, *, seconds: float = 5.0, **settings: Any
@@ -235,7 +239,14 @@ async def test_an_engine_with_several_versions_is_verified_where_the_path_names_
 
 @pytest.mark.parametrize(
     ("manner", "said"),
-    [("400", "answers 400 Bad Request"), ("redirect", "answers 307"), ("reset", "did not answer as HTTP")],
+    [
+        *(
+            ("400", "answers 400 Bad Request"),
+            ("redirect", "answers 307"),
+            ("reset", "did not answer as HTTP"),
+        ),
+        *(("packed", "its answer is in an encoding"), ("no length", "nobody knows whether it is whole")),
+    ],
 )
 async def test_a_version_that_does_not_answer_its_example_is_not_ready(
     engine: Engine, load: Loads, manner: str, said: str
@@ -319,6 +330,9 @@ async def test_bytes_type_and_id_go_along_and_nothing_else_of_the_caller(engine:
         ("503", PredictStatus.MODEL_ERROR, 503),
         ("redirect", PredictStatus.MODEL_ERROR, 502),
         ("204", PredictStatus.MODEL_ERROR, 502),
+        ("packed", PredictStatus.MODEL_ERROR, 502),
+        ("no length", PredictStatus.MODEL_ERROR, 502),
+        ("binary", PredictStatus.CLIENT_ERROR, 415),
     ],
 )
 async def test_an_error_comes_back_as_it_is_and_a_redirect_is_none(
@@ -331,7 +345,9 @@ async def test_an_error_comes_back_as_it_is_and_a_redirect_is_none(
 
     assert isinstance(answer, Answer)
     assert (answer.predict_status, answer.status, answer.as_is) == (status, code, True)
-    if code != 502:
+    if manner == "binary":
+        assert b"ask without binary_data" in answer.body
+    elif code != 502:
         assert answer.body == b'{"error": "no"}'
     elif manner.startswith("4"):
         assert b"refused the gateway: it answered 40" in answer.body

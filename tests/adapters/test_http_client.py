@@ -6,9 +6,10 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -263,3 +264,143 @@ async def test_a_name_server_that_hangs_keeps_only_its_own_request(
     assert took < 60
     assert all(thread.daemon for thread in threads)
     assert threads
+
+
+# What no server of HTTP sends
+
+
+@asynccontextmanager
+async def sending(*scripts: Sequence[bytes]) -> AsyncIterator[tuple[str, list[int]]]:
+    """A server that sends the parts of a script for each request, a moment apart, and its address; with how
+    many requests each of its connections had. The last script is that of all further requests."""
+    requests: list[int] = []
+    answering: set[asyncio.Task[Any]] = set()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append(0)
+        place, task = len(requests) - 1, asyncio.current_task()
+        assert task is not None
+        answering.add(task)
+        with closing(writer), suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                if b"Content-Length: 2" in head:
+                    await reader.readexactly(2)
+                requests[place] += 1
+                for part in scripts[min(sum(requests), len(scripts)) - 1]:
+                    if part is END:
+                        return
+                    writer.write(part)
+                    await writer.drain()
+                    await asyncio.sleep(0.02)
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x", requests
+    finally:
+        server.close()
+        for task in answering:
+            task.cancel()
+        await asyncio.gather(*answering)
+
+
+GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+STALE = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 5\r\n\r\nstale"
+END = b"end"
+
+
+@pytest.mark.parametrize("first", [(GOOD, STALE), (GOOD + STALE,)], ids=["later", "at once"])
+async def test_what_comes_while_nothing_is_asked_answers_no_request(
+    client: HttpClient, first: Sequence[bytes]
+) -> None:
+    """Servers that end idle connections send 408 first; what answers twice would answer somebody else."""
+    async with sending(first, (GOOD,)) as (url, requests):
+        for _ in range(4):
+            answer = await client.ask("POST", url, seconds=5, body=b"{}", most_bytes=1000)
+            assert (answer.status, answer.body) == (200, b"{}")
+            await asyncio.sleep(0.1)
+
+    assert requests == [1, 3]
+
+
+OPEN = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OPEN + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        *((OPEN, *[(b"X-A: " + b"a" * 4000 + b"\r\n") * 40] * 5), (OPEN, *[b"a: b\r\n" * 100] * 50)),
+        *(
+            (OPEN + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",),
+            (OPEN + b"Content-Length: -2\r\n\r\n{}",),
+        ),
+        *(
+            (OPEN + b"Content-Length: 20\r\n\r\n{}", END),
+            (CHUNKED + b"2\r\n{}\r\n", END),
+            (CHUNKED + b"2\r\n{", END),
+        ),
+        (OPEN + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",),
+        (CHUNKED + b"2\r\n{}\r\n0\r\n", *[(b"X-A: " + b"a" * 4000 + b"\r\n") * 40] * 5),
+        *((GOOD + b"more",), (b"\0\0\x12\4\0\0\0\0\0",), (b"200 OK\r\n\r\n",), (b"SSH-2.0\r\n",), (END,)),
+    ],
+    ids=[
+        *(
+            "long headers",
+            "many headers",
+            "two lengths",
+            "negative",
+            "too short",
+            "no last chunk",
+            "half a chunk",
+        ),
+        *("length and chunks", "endless trailers", "too long", "HTTP/2", "no version", "SSH", "nothing"),
+    ],
+)
+async def test_what_is_no_answer_of_http_is_none(client: HttpClient, parts: Sequence[bytes]) -> None:
+    async with sending(parts) as (url, requests):
+        with pytest.raises(OutboundFailed, match="did not answer as HTTP"):
+            await client.ask("POST", url, seconds=5, body=b"{}", most_bytes=1000)
+
+    assert requests == [1]  # and is asked once
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (CHUNKED + b"2\r\n{}\r\n0\r\nX-A: b\r\n\r\n",),
+        (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", GOOD),
+        tuple(bytes([byte]) for byte in GOOD),
+    ],
+    ids=["trailers", "informational answers", "byte by byte"],
+)
+async def test_an_unusual_answer_is_one(client: HttpClient, parts: Sequence[bytes]) -> None:
+    async with sending(parts) as (url, requests):
+        for _ in range(2):
+            answer = await client.ask("POST", url, seconds=20, body=b"{}", most_bytes=1000)
+            assert answer.body == b"{}"
+
+    assert requests == [2]
+
+
+async def test_a_pod_that_is_gone_is_passed_over_for_another_one_of_its_name(
+    client: HttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one that comes under the name is asked by new connections, as its look-up says by then."""
+    async with sending((GOOD,)) as (url, requests):
+        address = urlsplit(url)
+        pods = ["127.0.0.9", "127.0.0.1"]
+
+        async def looked_up(*_: Any) -> list[tuple[int, str]]:
+            return [(socket.AF_INET, pod) for pod in pods]
+
+        monkeypatch.setattr(module, "look_up", looked_up)
+        answers = [
+            await client.ask(
+                "POST", f"http://pods.test:{address.port}/x", seconds=5, body=b"{}", most_bytes=9
+            )
+            for _ in range(3)
+        ]
+
+    assert [answer.body for answer in answers] == [b"{}"] * 3
+    assert requests == [3]

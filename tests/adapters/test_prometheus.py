@@ -10,7 +10,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
 from router.adapters.prometheus.catalog import MEMBERS, SHADOW_RESULTS, VERDICTS, reasons_of
-from router.adapters.prometheus.recorder import Live, LiveShift, LiveVerdict, PrometheusRecorder
+from router.adapters.prometheus.live import Live, LiveShift, LiveVerdict
+from router.adapters.prometheus.recorder import PrometheusRecorder
 from router.core.cache_events import Downloaded
 from router.core.events import (
     AliasAspired,
@@ -35,6 +36,7 @@ from router.core.events import (
     WorkerLoadFailed,
 )
 from router.core.ids import CANARY, PRODUCTION, VersionId
+from router.core.score_events import ReadResult, ScoresRead
 from router.core.scores import ClassCounts, ClassSpec, OutputCounts, ScoreCounts, ScoreSpec, with_edges
 from router.core.shadow_events import ShadowCompared, ShadowDropped, ShadowDropReason
 from router.core.split import Split
@@ -274,6 +276,31 @@ def test_a_prediction_is_timed_and_sized(recorder: PrometheusRecorder) -> None:
     assert moved[f"queue_duration_seconds_sum{{{EIGHT}}}"] == 0.0005
     assert moved[f"batch_rows_sum{{{EIGHT}}}"] == 40
     assert moved[f"batch_requests_sum{{{EIGHT}}}"] == 1
+
+
+def test_scores_that_are_read_later_count_as_others_and_what_was_not_read_is_counted(
+    recorder: PrometheusRecorder,
+) -> None:
+    recorder.record(dataclasses.replace(bound(CANARY, 8), elsewhere=True))
+    at_zero = {key: value for key, value in samples(recorder).items() if key.startswith("score_reads")}
+    events = [
+        ScoresRead("m", CANARY, V8, ReadResult.READ, 2, (count_scores_of(0.1, 0.9),)),
+        ScoresRead("m", CANARY, V8, ReadResult.BUSY, 5),
+        ScoresRead("m", CANARY, VersionId("m", 99), ReadResult.BUSY, 5),
+        ScoresRead("else", CANARY, V8, ReadResult.BUSY, 5),
+    ]
+    moved = moved_by(recorder, *events)
+    labels = "alias=canary,model=m"
+
+    assert at_zero == {
+        f"score_reads_total{{{labels},result={result},version=8}}": 0
+        for result in ("read", "busy", "too_long", "lost")
+    }
+    assert moved[f"score_bin_total{{{labels.replace(',', ',bin=0.25,')},output=0,version=8}}"] == 1
+    assert {key: value for key, value in moved.items() if key.startswith("score_reads")} == {
+        f"score_reads_total{{{labels},result=read,version=8}}": 2,
+        f"score_reads_total{{{labels},result=busy,version=8}}": 5,
+    }
 
 
 def test_scores_are_counted_per_bin_and_cumulatively(recorder: PrometheusRecorder) -> None:

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.adapters.prometheus.catalog import CUTS, ENDINGS, FALLBACKS, FAULTS, REJECTIONS, reasons_of
-from router.adapters.prometheus.recorder import Live, LiveVersion, PrometheusRecorder
+from router.adapters.prometheus.live import Live, LiveVersion
+from router.adapters.prometheus.recorder import PrometheusRecorder
 from router.core.environment_events import EnvironmentBuilt
 from router.core.events import (
     AliasUnbound,

@@ -3,8 +3,11 @@
 import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from functools import reduce
+from operator import add
 from typing import Any
 
+import numpy as np
 import pytest
 
 from router.analysis import recorder, text
@@ -15,8 +18,11 @@ from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.latency_buckets import REQUEST_SECONDS
 from router.core.outcomes import FaultKind
 from router.core.routing import Reason
+from router.core.score_events import ReadResult, ReadScore, ScoresRead
+from router.core.scores import SCORED_LATER, ScoreSpec
 from router.core.shadow_events import ShadowCompared, ShadowDropped, ShadowDropReason
 from router.serving.manager import OPERATOR_RESET
+from router.worker.scores import count_and_locate
 from tests.analysis.gateways import Gateway
 from tests.serving.conftest import V1, V2, V3
 
@@ -768,3 +774,55 @@ async def test_of_more_runs_than_others_take_those_that_began_first_are_judged_a
         assert all(len(batch.runs) <= 1 for batch in gateway.batches())
     [(_, alias, run)] = gateway.analysis.runs()
     assert (alias, run.versions.version) == (third, V2), "its former run made room for it"
+
+
+def score_later(gateway: Gateway, number: int, alias: Alias, version: VersionId, score: float) -> None:
+    """`number` requests that are answered, and whose scores are read in the cell after that."""
+    later = []
+    gateway.answer(number, alias, version, bin_index=SCORED_LATER)
+    for i in range(number):
+        bucket = i * 37 % 50_000 + (0 if alias == CANARY else 50_000)
+        counts, [index] = count_and_locate(np.asarray([score]), ScoreSpec(), range(1))
+        later.append((counts, ReadScore(bucket, gateway.split, index)))
+    gateway.look()
+    total = reduce(add, (counts for counts, _ in later))
+    read = tuple(one for _, one in later)
+    result = ReadResult.READ
+    gateway.analysis.record(ScoresRead("sentiment", alias, version, result, number, (total,), read))
+
+
+@pytest.mark.parametrize(("score", "size", "verdict"), [(0.9, "large", "fail"), (0.2, "none", "pass")])
+async def test_scores_that_are_read_after_their_answers_are_judged_as_others(
+    gateway: Gateway, score: float, size: str, verdict: str
+) -> None:
+    """As of versions that run elsewhere; with a part of production's never read."""
+    gateway.world.suggested = {V1: (ScoreSpec(),), V2: (ScoreSpec(),)}
+    await gateway.serve({PRODUCTION: V1, CANARY: V2}, scores={"on_shift": "fail"})
+    gateway.answer(200, PRODUCTION, V1, bin_index=SCORED_LATER)
+    for _ in range(6):
+        gateway.answer(3000, PRODUCTION, V1, bin_index=SCORED_LATER)  # whoever reads them had no room
+        score_later(gateway, 1300, PRODUCTION, V1, 0.2)
+        score_later(gateway, 1300, CANARY, V2, score)
+        gateway.look()
+    gateway.look(60.0)
+    check = gateway.check("scores")
+
+    [output] = check["outputs"]
+    assert (output["size"], check["verdict"], gateway.entry["verdict"]) == (size, verdict, verdict)
+    assert (output["production"]["scores"], output["canary"]["scores"]) == (7800, 7800)
+    assert (output["uncounted"], output["production"]["invalid"]) == ("", 0)
+    assert output["mean_difference"] == pytest.approx(score - 0.2, abs=0.05)
+    [(_, _, run)] = gateway.analysis.runs()
+    assert (run.shifts()[0].psi > 0.25) is (size == "large")
+
+
+async def test_later_scores_of_a_version_that_is_not_served_are_left_out(gateway: Gateway) -> None:
+    gateway.world.suggested = {V1: (ScoreSpec(),), V2: (ScoreSpec(),)}
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    score_later(gateway, 100, PRODUCTION, V1, 0.2)
+    score_later(gateway, 100, CANARY, V3, 0.2)
+    gateway.look()
+    gateway.look()
+
+    [output] = gateway.check("scores")["outputs"]
+    assert (output["production"]["scores"], output["canary"]["scores"]) == (100, 0)

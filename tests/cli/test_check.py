@@ -228,5 +228,5 @@ def test_of_a_version_elsewhere_it_says_where_and_what_does_not_apply(opens: Ope
     assert "     runs elsewhere: http://m-v1.models/v2/models/m/infer, asked by v2\n" in done.stdout
     assert "     unverified: have GET /v2/models/NAME name the version under `versions`" in done.stdout
     assert "     without effect there: workers\n" in done.stdout
-    assert "     not known of it: rows, scores, cost, memory" in done.stdout
+    assert "     not known of it: rows, cost, memory" in done.stdout
     assert "shares" not in done.stdout

@@ -36,6 +36,7 @@ def test_a_fact_is_kept_as_plain_values_with_its_time() -> None:
             "flavor": "sklearn",
             "scores": [],
             "registry_name": "canary",
+            "elsewhere": False,
         }
     ]
 

@@ -1,6 +1,11 @@
 """What `render` prints: objects that Kubernetes takes, which serve where the gateway looks."""
 
+import os
+import subprocess
+from dataclasses import replace
+
 import kubernetes_validate
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -96,14 +101,63 @@ INFERENCE_SERVICE = {
         }
     },
 }
+OF_KSERVE = """
+import json, re, sys
+from kserve import models
+from kubernetes import client as kubernetes
+
+PLAIN = {"str": str, "int": int, "bool": bool, "float": float}
+
+def check(place, value, kind):
+    if made_of := re.fullmatch(r"[Ll]ist\\[(.*)\\]|[Dd]ict[\\[(]str, (.*)[\\])]", kind):
+        each = enumerate(value) if made_of[1] else value.items()
+        for key, one in each:
+            check(f"{place}.{key}", one, made_of[1] or made_of[2])
+    elif kind in PLAIN:
+        assert type(value) is PLAIN[kind], f"{place}: no {kind}"
+    else:
+        model = getattr(models, kind, None) or getattr(kubernetes, kind)
+        names = {key: name for name, key in model.attribute_map.items()}
+        for key, one in value.items():
+            assert key in names, f"{place}: no {key}"
+            check(f"{place}.{key}", one, model.openapi_types[names[key]])
+        model(**{names[key]: one for key, one in value.items()})  # it refuses what lacks a required field
+
+check("", json.load(sys.stdin), "V1beta1InferenceService")
+"""
+"""Fails where an object is none of KServe's schema, by the models that KServe generates from it."""
 PREDICTOR, PATH = "http://fraud-v{version}-predictor.models", "/v2/models/fraud-v{version}/infer"
 
 
 def test_an_inference_service_is_named_so_that_kserve_answers_there() -> None:
-    """By KServe's documentation of v1beta1; its schema is not at hand here."""
+    """By KServe's documentation of v1beta1; `make kserve` holds it against its schema."""
     one = wanted(PREDICTOR, path=PATH, source="s3://bucket/fraud/7")
 
     assert manifests("inferenceservice", one) == [INFERENCE_SERVICE]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("TEST_KSERVE" not in os.environ, reason="`make kserve` installs KServe, and names it")
+@pytest.mark.parametrize("image", [None, "registry.example.com/mlserver:1"])
+def test_kserves_own_schema_has_every_field_of_an_inference_service(image: str | None) -> None:
+    """By the models that KServe generates from its schema, required fields and names included."""
+    one = replace(wanted(PREDICTOR, path=PATH, source="s3://bucket/fraud/7"), image=image)
+    [found] = manifests("inferenceservice", one)
+
+    def complaint(written: Manifest) -> str:
+        command = [os.environ["TEST_KSERVE"], "-c", OF_KSERVE]
+        done = subprocess.run(command, input=orjson.dumps(written), capture_output=True, timeout=120)
+        return done.stderr.decode().strip().rpartition("\n")[2]
+
+    model = found["spec"]["predictor"]["model"]
+    assert complaint(found) == ""
+
+    model["storageURI"] = model.pop("storageUri")
+    assert complaint(found) == "AssertionError: .spec.predictor.model: no storageURI"
+    model["storageUri"] = ["s3://bucket"] if model.pop("storageURI") else None
+    assert complaint(found) == "AssertionError: .spec.predictor.model.storageUri: no str"
+    del model["storageUri"], model["modelFormat"]
+    assert "`model_format`" in complaint(found)
 
 
 @pytest.mark.parametrize(

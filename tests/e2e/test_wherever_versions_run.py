@@ -4,10 +4,14 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
+from tests.conftest import Figure
 from tests.e2e.conftest import POLL_SECONDS
 from tests.support.adapters import MODEL, Adapter, adapter_of
 from tests.support.gateway import gateways
@@ -20,8 +24,9 @@ ELSEWHERE = [
     pytest.param("mlflow models serve", marks=pytest.mark.slow),
     "v2",
     *(["mlserver"] if "TEST_MLSERVER" in os.environ else []),
+    *(["kserve"] if "TEST_KSERVE" in os.environ else []),
 ]
-"""What versions elsewhere run in; `make mlserver` installs MLServer, and names it."""
+"""What versions elsewhere run in; `make mlserver` and `make kserve` install what they name."""
 KINDS = [pytest.param("local", marks=pytest.mark.slow), *ELSEWHERE]
 of_those_elsewhere = pytest.mark.parametrize("adapter", ELSEWHERE, indirect=True, scope="module")
 NUMBERS = (2, 5)
@@ -106,7 +111,9 @@ def test_what_a_version_raises_is_its_fault_where_production_answers(adapter: Ad
     assert adapter.gateway.metric("canary_router_canary_faults_total") == before + 1
 
 
-def test_production_moves_under_load_and_no_request_fails(adapter: Adapter, slack: float) -> None:
+def test_production_moves_under_load_and_no_request_fails(
+    adapter: Adapter, slack: float, figure: Figure
+) -> None:
     bind(adapter, "canary", TALKER)
     with Load(adapter.gateway.url, clients=8, rate=60, body=adapter.body("good"), path=adapter.path) as load:
         for version in (5, 2, 5):
@@ -115,6 +122,7 @@ def test_production_moves_under_load_and_no_request_fails(adapter: Adapter, slac
             wait_until(lambda v=version, n=answered: load.answered_by(v) > n + 5, 20 * slack)
 
     assert load.failed == [], load.summary()
+    figure(f"three swaps, 0 failed of {len(load.seen)}")
     assert {one.version for one in load.seen} >= {2, 5, TALKER}
     assert [one for one in load.seen if not is_of(adapter, one.version, one.body)] == []
 
@@ -141,12 +149,14 @@ def at_slowly(adapter: Adapter) -> str:
     raise AssertionError("no key of canary")
 
 
-def state(adapter: Adapter, version: int) -> dict[str, object]:
-    found: dict[str, object] = adapter.gateway.model()["versions"][str(version)]
+def state(adapter: Adapter, version: int) -> dict[str, Any]:
+    found: dict[str, Any] = adapter.gateway.model()["versions"][str(version)]
     return found
 
 
-def test_the_death_of_a_canary_under_load_costs_no_request(adapter: Adapter, slack: float) -> None:
+def test_the_death_of_a_canary_under_load_costs_no_request(
+    adapter: Adapter, slack: float, figure: Figure
+) -> None:
     """Production answers in its place, until it is lost and after that, and it comes back by itself."""
     bind(adapter, "production", 2)
     bind(adapter, "canary", TALKER)
@@ -161,11 +171,76 @@ def test_the_death_of_a_canary_under_load_costs_no_request(adapter: Adapter, sla
         wait_until(lambda: is_alive(adapter, TALKER), 40 * slack)
 
     assert load.failed == [], load.summary()
+    figure(f"a canary that dies and comes back, 0 failed of {len(load.seen)}")
 
 
 def is_alive(adapter: Adapter, version: int) -> bool:
     found = state(adapter, version)
     return found["where"] is not None if adapter.elsewhere else found["workers"] != []
+
+
+def scores_of(adapter: Adapter, alias: str, version: int, le: str = "0.5") -> float:
+    """How many were counted in the bin that ends there."""
+    return adapter.gateway.metric(
+        "canary_router_score_bin_total", alias=alias, version=str(version), output="0", bin=le
+    )
+
+
+def test_each_answers_score_is_counted_under_the_alias_that_was_asked(adapter: Adapter, slack: float) -> None:
+    """Production's example suggests what is counted, and nothing is where a canary's answers are texts."""
+    bind(adapter, "production", 5)
+    bind(adapter, "canary", 2)
+    before = scores_of(adapter, "production", 5), scores_of(adapter, "canary", 2, "0.2")
+    asked = [adapter.ask(f"user-{number}").headers["X-Route-Alias"] for number in range(60)]
+    of = [asked.count(alias) for alias in ("production", "canary")]
+
+    wait_until(
+        lambda: (
+            [
+                scores_of(adapter, "production", 5) - before[0],
+                scores_of(adapter, "canary", 2, "0.2") - before[1],
+            ]
+            == of
+        ),
+        20 * slack,
+    )
+
+    assert [one["output"] for one in state(adapter, 5)["scores"]] == ["0"]
+    bind(adapter, "canary", TALKER)
+    assert state(adapter, TALKER)["scores"] == []
+
+
+@of_those_elsewhere
+def test_scores_go_on_when_what_reads_them_is_killed_under_load(
+    adapter: Adapter, slack: float, figure: Figure
+) -> None:
+    bind(adapter, "production", 5)
+    bind(adapter, "canary", 2)
+    killed: set[int] = set()
+
+    def kill() -> bool:
+        before = len(killed)
+        for process in adapter.gateway.descendants():
+            with suppress(psutil.NoSuchProcess):  # one that was about to be another
+                if process.pid not in killed and process.name() == "router-scores":
+                    process.kill()
+                    killed.add(process.pid)
+        return len(killed) > before
+
+    with Load(adapter.gateway.url, clients=8, rate=60, body=adapter.body("good"), path=adapter.path) as load:
+        for _ in range(3):
+            wait_until(kill, 40 * slack)
+        known = scores_of(adapter, "production", 5)
+        wait_until(lambda: scores_of(adapter, "production", 5) > known + 20, 60 * slack)
+
+    assert load.failed == [], load.summary()
+    assert len(killed) >= 3
+    found = state(adapter, 5)["where"]["scores"]
+    answers = found["read"] + found["lost"] + found["busy"]
+    figure(
+        f"{len(killed)} ends of what reads scores, 0 failed of {len(load.seen)}, {found['share']:.1%} read"
+    )
+    assert found["share"] == pytest.approx(found["read"] / answers)
 
 
 @of_those_elsewhere
@@ -188,9 +263,11 @@ def test_production_that_dies_answers_503_until_it_is_back(adapter: Adapter, sla
 
 @of_those_elsewhere
 def test_a_version_elsewhere_takes_nothing_here_and_says_what_is_not_known(adapter: Adapter) -> None:
-    """No process, no weights; what describes it is in the cache, in a place of its own."""
+    """No process but what reads its scores, no weights; what describes it is in the cache, in a place of its
+    own."""
     bind(adapter, "production", 2)
     found = state(adapter, 2)
+    scores = found["where"]["scores"]
     files = {path.name for path in (adapter.directory / "cache").glob(f"{MODEL}/*/files/*")}
 
     assert found["workers"] == []
@@ -198,12 +275,14 @@ def test_a_version_elsewhere_takes_nothing_here_and_says_what_is_not_known(adapt
     assert found["where"] == {
         "address": f"http://127.0.0.2:{adapter.port}{adapter.path}",
         "protocol": adapter.protocol,
-        "verified": adapter.protocol == "v2",
+        "verified": adapter.names_version,
+        "scores": scores,
         "without_effect": [],
-        "not_known": ["rows", "scores", "cost", "memory", "threads", "traits of failed requests"],
+        "not_known": ["rows", "cost", "memory", "threads", "traits of failed requests"],
     }
+    assert scores.keys() == {"share", "read", "busy", "too_long", "lost"}
     assert {process.name() for process in adapter.gateway.descendants()} <= {
-        *("router-template", "router-agent", "router-fetch", "router-describe")
+        *("router-template", "router-agent", "router-fetch", "router-describe", "router-scores")
     }
 
 

@@ -1,14 +1,16 @@
 """One request: whom its key gets, who answers, and what happens when the canary does wrong."""
 
 import asyncio
+from collections.abc import Mapping
 
 import pytest
 from msgspec.structs import replace
 
 from router.core.events import CanaryFaulted, FellBack
 from router.core.ids import CANARY, PRODUCTION, Alias
-from router.core.routing import Reason
-from router.core.scores import ScoreCounts
+from router.core.routing import Assignment, Reason
+from router.core.score_events import ReadResult
+from router.core.scores import SCORED_LATER, ScoreCounts
 from router.errors import DeadlineExceeded, ModelNotConfigured, NotReady, WorkerDied
 from router.protocol.messages import Answer, PredictStatus, Query
 from router.serving.dispatch import KNOWN_ANSWERS, AdaptiveTimeout, Dispatcher
@@ -354,3 +356,38 @@ def test_a_canary_has_half_the_callers_time_until_production_is_known() -> None:
     assert patience.seconds(60, None) == pytest.approx(6.0)
     assert patience.seconds(10, None) == 5.0
     assert patience.seconds(10, 0.5) == 0.5
+
+
+class Offered:
+    """Takes answers whose scores are to be read."""
+
+    results: Mapping[ReadResult, int] = {}
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[Assignment, bytes]] = []
+
+    def offer(self, asked: Assignment, answer: bytes) -> None:
+        self.answers.append((asked, answer))
+
+
+async def test_good_answers_that_are_scored_later_are_offered_as_what_they_were_asked_as(
+    dispatcher: Dispatcher, world: FakeWorld
+) -> None:
+    """Each of them once, those of production in a canary's place too, and no fault."""
+    offered = Offered()
+    for worker in world.workers:
+        worker.score_reader = offered
+    world.answers[V1] = replace(SHORT, body=b"one", answer_rows=None, bin_index=SCORED_LATER)
+    world.answers[V2] = replace(world.answers[V1], body=b"two")
+    await dispatcher.serve("sentiment", PRODUCTION_KEY, QUERY, keyed=True)
+    served = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
+    world.answers[V2] = CRASHED
+    await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
+
+    assert [(asked.alias, asked.reason, body) for asked, body in offered.answers] == [
+        (PRODUCTION, Reason.HASH, b"one"),
+        (CANARY, Reason.HASH, b"two"),
+        (PRODUCTION, Reason.FALLBACK, b"one"),
+    ]
+    assert offered.answers[1][0].bucket == 418
+    assert served.fact(200, 0.1).bin_index == SCORED_LATER

@@ -91,6 +91,11 @@ class ProcessPerVersion(Adapter):
     running: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
+    def names_version(self) -> bool:
+        """Whether the server says which version it holds."""
+        return self.protocol == "v2"
+
+    @property
     def where(self) -> str:
         return f"{{http: 'http://127.0.0.{{version}}:{self.port}', protocol: {self.protocol}}}"
 
@@ -192,6 +197,20 @@ class MlServer(ProcessPerVersion):
         return [os.environ["TEST_MLSERVER"], "start", str(home)]
 
 
+class KServe(ProcessPerVersion):
+    """KServe's model server with a predictor of somebody's own; run by the Python named by TEST_KSERVE."""
+
+    names_version = False
+
+    def command(self, directory: str, version: int) -> Sequence[str]:
+        peer = str(PEER.with_name("kserve_peer.py"))
+        return [os.environ["TEST_KSERVE"], peer, directory, MODEL, f"127.0.0.{version}", str(self.port)]
+
+    def variables(self) -> dict[str, str]:
+        """The project is not on its path: names of its modules are other things there."""
+        return {"PYTHONPATH": ""}
+
+
 def adapter_of(kind: str, registry: Registry, directory: Path) -> Adapter:
     """That kind of adapter; skips the test with a reason where it can not be had."""
     if kind == "local":
@@ -202,6 +221,8 @@ def adapter_of(kind: str, registry: Registry, directory: Path) -> Adapter:
         return MlflowServer(registry, directory, "mlflow")
     if kind == "mlserver":
         return MlServer(registry, directory, "v2")
+    if kind == "kserve":
+        return KServe(registry, directory, "v2")
     return ProcessPerVersion(registry, directory, "v2")
 
 

@@ -9,6 +9,10 @@ from typing import Any
 from aiohttp import web
 
 Headers = Mapping[str, str]
+_HEADERS = {
+    "binary": {"Inference-Header-Content-Length": "2"},
+    "packed": {"Content-Type": "application/json", "Content-Encoding": "gzip"},
+}
 
 
 class Engine:
@@ -20,7 +24,8 @@ class Engine:
         self.tells: dict[str, Any] | None = {"name": name, "versions": [str(version)]}
         """What its metadata says; None: it has none."""
         self.manner = "well"
-        """How it answers requests: well, late, half, endless, redirect, reset, or a status such as 400."""
+        """How it answers requests: well, late, half, endless, redirect, reset, binary, packed, no length,
+        or a status such as 400."""
         self.answers = True
         """False: requests are held until it is True again; see `release`."""
         self.body: dict[str, Any] = {
@@ -88,6 +93,12 @@ class Engine:
             return web.json_response({"error": "no"}, status=int(self.manner))
         if self.manner == "redirect":
             return web.Response(status=307, headers={"Location": "/v2/models/other/infer"})
+        if self.manner in _HEADERS:
+            return web.Response(body=b"{}\0\0", headers=_HEADERS[self.manner])
+        if self.manner == "no length":
+            assert request.transport is not None
+            request.transport.write(b"HTTP/1.1 200 OK\r\n\r\n" + json.dumps(self.body).encode()[:-5])
+            request.transport.close()
         if self.manner == "late":
             await asyncio.sleep(60)
         if self.manner == "reset":

@@ -35,7 +35,7 @@ from router.processes.process import Exit
 from router.protocol.cpu_threads import at_first
 from router.protocol.messages import Answer, Batching, LoadSpec, PredictStatus, Query, VersionInfo
 from router.protocol.shadow_frames import Compared, ShadowQuery
-from router.serving.ports import DownloadTurn
+from router.serving.ports import DownloadTurn, ScoreReader
 from router.settings.where import AddressSettings
 
 T = TypeVar("T")
@@ -82,6 +82,7 @@ class FakeWorker:
         self.most_cpu_threads, self.predict_seconds = self.cpu_threads.threads, 0.0
         self.processor_time = ProcessorTime()
         self.apart = world.apart
+        self.score_reader = world.score_reader
         self.on_failed: Callable[[int, int, RequestRefused], None] = lambda number, place, error: None
         self.given_up: list[int] = []
         self.shadows: list[ShadowQuery] = []
@@ -326,6 +327,8 @@ class FakeWorld:
     threads: int = 1
     apart: bool = False
     """Whether requests of a worker end apart, as those of a version that runs elsewhere."""
+    score_reader: ScoreReader | None = None
+    """Who gets the answers of workers whose scores are read later."""
     load_seconds: float = 0.01
     """What workers say their load took; it takes none of it."""
     warm_up_seconds: float = 0.0

@@ -32,7 +32,7 @@ class InProcessWorker:
     """Answers with one READY version, in a thread of its own, one request after the other."""
 
     parallel = 1
-    apart, at_address = False, None
+    apart, at_address, score_reader = False, None, None
 
     def __init__(self, loaded: Loaded) -> None:
         self.info: VersionInfo = loaded.info

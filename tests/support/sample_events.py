@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
-from router.adapters.prometheus.recorder import Live, LiveVerdict, LiveVersion, PrometheusRecorder
+from router.adapters.prometheus.live import Live, LiveVerdict, LiveVersion
+from router.adapters.prometheus.recorder import PrometheusRecorder
 from router.core.cache_events import (
     CacheEvicted,
     CacheOverBound,
@@ -72,6 +73,7 @@ from router.core.preflight import PreflightReport, PreflightVerdict
 from router.core.preflight_events import PreflightEnded
 from router.core.processor_time import PHASES as WORKER_PHASES
 from router.core.routing import ModelRoutes
+from router.core.score_events import ReadResult, ReadScore, ScoresRead
 from router.core.scores import OutputCounts, OutputSpec, ScoreCounts, ScoreSpec
 from router.core.shadow_events import ShadowCompared, ShadowDropped, ShadowDropReason
 from router.core.split import Split
@@ -202,6 +204,8 @@ def one_of_each(model: str = "m") -> list[Event]:
         FellBack(model, CANARY, PRODUCTION, "model_error"),
         CanaryFaulted(model, CANARY, canary, "error"),
         answered(CANARY, 8, outcome="fallback", model=model),
+        ScoresRead(model, CANARY, canary, ReadResult.READ, 1, (scores,), (ReadScore(7, Split(5_000), 2),)),
+        ScoresRead(model, CANARY, canary, ReadResult.BUSY, 3),
         ShadowCompared(CANARY, canary, production, Split(5_000), 90_000, False, True),
         ShadowDropped(CANARY, canary, ShadowDropReason.BUSY),
         Rejected(model, "too_large"),

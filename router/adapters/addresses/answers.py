@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from router.adapters.http.client import HttpAnswer
+from router.core.scores import SCORED_LATER
 from router.core.version_address import Engine
 from router.protocol.messages import Answer, PredictStatus, ScoringProtocol, TensorInfo
 
@@ -17,21 +18,29 @@ _REFUSES_REQUEST = (400, 413, 415, 422)
 """What says that the request is at fault. Any other 4xx is of the address, or of whoever stands before it."""
 _REFUSES_GATEWAY = (401, 403, 407)
 """What is no caller's to mend: the credentials are the gateway's own."""
+_BINARY = "Inference-Header-Content-Length"
+_NOT_BINARY = "answers are JSON here: ask without binary_data and binary_data_output"
 
 
-def answer_of(engine: Engine, got: HttpAnswer, seconds: float) -> Answer:
+def answer_of(engine: Engine, got: HttpAnswer, seconds: float, *, scored_later: bool = False) -> Answer:
     """The version's answer: 200 is a good one, 400, 413, 415 and 422 refuse the request, anything else is the
-    version's fault.
+    version's fault. `scored_later`: whether the scores of a good one are read after it went out.
 
-    How many rows it has is not known. What refuses the gateway, and what is neither 200 nor an error, such as
-    a redirect, becomes 502 with a sentence.
+    How many rows it has is not known. What refuses the gateway, what is neither 200 nor an error, such as a
+    redirect, and a 200 that can not be passed on becomes 502 with a sentence; a binary answer 415: its caller
+    asked for one, and where its parts begin is said by a header that does not go along.
     """
+    if _BINARY in got.headers:
+        return _error(engine, PredictStatus.CLIENT_ERROR, 415, _NOT_BINARY, seconds)
     # Of several parameters of a media type and of its case nothing is asked: it goes to the caller as it is.
     content_type = got.headers.get("Content-Type", JSON)
     if not content_type.isprintable():
         content_type = JSON
+    if got.status == 200 and (why := why_unusable(got)):
+        return _error(engine, PredictStatus.MODEL_ERROR, 502, f"the version's answer {why}", seconds)
     if got.status == 200:
-        return Answer(PredictStatus.OK, 200, got.body, content_type, 0, seconds)
+        index = SCORED_LATER if scored_later else None
+        return Answer(PredictStatus.OK, 200, got.body, content_type, 0, seconds, bin_index=index)
     if 400 <= got.status < 600 and got.status not in _REFUSES_GATEWAY:
         refused = got.status in _REFUSES_REQUEST
         return Answer(
@@ -50,6 +59,16 @@ def answer_of(engine: Engine, got: HttpAnswer, seconds: float) -> Answer:
         else f"the version answered {got.phrase}, which is no answer of its protocol"
     )
     return _error(engine, PredictStatus.MODEL_ERROR, 502, sentence, seconds)
+
+
+def why_unusable(got: HttpAnswer) -> str:
+    """Why a 200 can not be passed on: a part of a sentence, empty where it can."""
+    headers = got.headers
+    if headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+        return "is in an encoding that was not asked for"
+    if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
+        return "has no length, so that nobody knows whether it is whole"  # it ended with its connection
+    return ""
 
 
 def refusal(asked: ScoringProtocol, engine: Engine) -> Answer:

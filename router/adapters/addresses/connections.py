@@ -11,8 +11,8 @@ from router.processes.small_files import open_at_once
 from router.settings.where import AddressSettings
 
 IDLE_SECONDS = 3.0
-"""How long a connection is kept without a request: uvicorn, by which MLflow, MLServer and KServe answer, ends
-one after 5 s, and a POST that meets such an end is lost, for it is never sent twice."""
+"""How long a connection is kept without a request: uvicorn, by which MLflow and MLServer answer, ends one
+after 5 s (KServe's after 65 s), and a POST that meets such an end is lost, for it is never sent twice."""
 _LONGEST_FILE = 16_384
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)[ \t]*")
 _OURS = {"host", "content-length", "content-type", "transfer-encoding", "connection", "x-request-id"}

@@ -7,11 +7,13 @@ from time import perf_counter
 
 from msgspec.structs import replace
 
-from router.adapters.addresses.answers import JSON, unlike_signature
+from router.adapters.addresses.answers import JSON, unlike_signature, why_unusable
 from router.adapters.addresses.connections import Connections
 from router.adapters.addresses.description import Description, read_description
 from router.adapters.addresses.readiness import PROBE_BYTES, ReadinessProbe
+from router.adapters.addresses.score_reader import ChildScoreReader
 from router.adapters.addresses.worker import AddressWorker
+from router.core.events import Recorder
 from router.core.ids import VersionId
 from router.core.memory import Room
 from router.core.version_address import VersionAddress
@@ -19,6 +21,7 @@ from router.errors import LoadFailed, OutboundFailed, WarmUpLost
 from router.processes.child import Launcher
 from router.processes.memory import MEMORY
 from router.protocol.messages import LoadSpec, VersionInfo
+from router.protocol.score_frames import Chosen
 from router.settings import Settings
 from router.settings.where import AddressSettings
 
@@ -27,7 +30,6 @@ LONG_BYTES = 16 << 10
 LOOK_SECONDS = 1.0
 """Between two looks at a version that is to become ready."""
 UNVERIFIED = "that it is this version its address says alone: its engine does not tell."
-NOT_COUNTED = "its scores are not counted, for it runs elsewhere."
 
 _log = logging.getLogger(__name__)
 
@@ -63,33 +65,37 @@ class AddressLoader:
         requests = Connections(self._where, lambda: self._shared.most_bytes)
         probes = Connections(self._where, lambda: PROBE_BYTES)
         probe = ReadinessProbe(spec.version, address, probes)
-        began = perf_counter()
+        scores = ChildScoreReader(self._shared.launcher, spec, address.engine, self._shared.recorder)
+        began, answered = perf_counter(), None
         try:
             verified = await _until_ready(probe, spec.version, ends_at)
             phases = {"load": perf_counter() - began}
             if warms_up:
-                await _warm_up(requests, address, described, spec, ends_at)
+                answered = await _warm_up(requests, address, described, spec, ends_at)
                 phases["warmup"] = perf_counter() - began - phases["load"]
+            await scores.start(answered)
         except BaseException:
-            await asyncio.shield(asyncio.gather(requests.close(), probes.close()))
+            await asyncio.shield(asyncio.gather(requests.close(), probes.close(), scores.close()))
             raise
         return AddressWorker(
-            _info(described.info, phases, verified=verified),
+            _info(described.info, phases, scores.chosen, verified=verified),
             address,
             verified=verified,
             connections=requests,
             parallel=self._where.connections,
             probe=probe,
             probes=probes,
+            scores=scores,
         )
 
 
 class VersionAddresses:
     """Implements `Addresses`: who brings versions to READY that run elsewhere."""
 
-    def __init__(self, launcher: Launcher, settings: Settings) -> None:
-        """`launcher` starts the children that read what describes a version."""
+    def __init__(self, launcher: Launcher, settings: Settings, recorder: Recorder) -> None:
+        """`launcher` starts the children that read what describes a version, and what it answers."""
         self.launcher = launcher
+        self.recorder = recorder
         self.most_bytes = 0
         """Of one answer."""
         self._models: frozenset[str] = frozenset()
@@ -141,7 +147,8 @@ async def _until_ready(probe: ReadinessProbe, version: VersionId, ends_at: float
 
 async def _warm_up(
     connections: Connections, address: VersionAddress, described: Description, spec: LoadSpec, ends_at: float
-) -> None:
+) -> bytes:
+    """Its answer to its input example."""
     left = max(ends_at - asyncio.get_running_loop().time(), LOOK_SECONDS)
     seconds = left if spec.warm_up_seconds is None else min(left, spec.warm_up_seconds)
     try:
@@ -155,19 +162,28 @@ async def _warm_up(
     except OutboundFailed as failed:
         why = str(failed)
     else:
-        if got.status == 200:
+        if got.status == 200 and (unusable := why_unusable(got)):
+            why = f"its answer {unusable}"
+        elif got.status == 200:
             compared = partial(unlike_signature, address.engine, got.body, described.info.outputs)
             # Others would wait for an answer that takes long to read.
             why = await asyncio.to_thread(compared) if len(got.body) > LONG_BYTES else compared()
         else:
             why = f"it answers {got.phrase}"
-    if why:
-        sentence = f"asked its input example, {why}"
-        if spec.warm_up_seconds is None:  # it has not served yet
-            raise LoadFailed(sentence, phase="warmup")
-        raise WarmUpLost(sentence)
+        if not why:
+            return got.body
+    sentence = f"asked its input example, {why}"
+    if spec.warm_up_seconds is None:  # it has not served yet
+        raise LoadFailed(sentence, phase="warmup")
+    raise WarmUpLost(sentence)
 
 
-def _info(info: VersionInfo, phases: dict[str, float], *, verified: bool) -> VersionInfo:
-    notes = [info.note, "" if verified else UNVERIFIED, NOT_COUNTED]
-    return replace(info, phase_seconds=phases, note=" ".join(filter(None, notes)))
+def _info(info: VersionInfo, phases: dict[str, float], chosen: Chosen, *, verified: bool) -> VersionInfo:
+    notes = [info.note, "" if verified else UNVERIFIED, chosen.note]
+    return replace(
+        info,
+        phase_seconds=phases,
+        note=" ".join(filter(None, notes)),
+        scores=chosen.scores,
+        suggested_scores=chosen.suggested_scores,
+    )

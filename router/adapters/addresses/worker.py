@@ -10,6 +10,7 @@ from time import perf_counter
 from router.adapters.addresses.answers import JSON, answer_of, refusal
 from router.adapters.addresses.connections import Connections
 from router.adapters.addresses.readiness import Readiness, ReadinessProbe
+from router.adapters.addresses.score_reader import ChildScoreReader
 from router.core.memory import Resident
 from router.core.processor_time import ProcessorTime
 from router.core.version_address import AtAddress, VersionAddress
@@ -55,9 +56,11 @@ class AddressWorker:
         parallel: int,
         probe: ReadinessProbe,
         probes: Connections,
+        scores: ChildScoreReader,
     ) -> None:
-        """`parallel`: how many requests may be under way at once."""
+        """`parallel`: how many requests may be under way at once; `scores` has started."""
         self.info = info
+        self.score_reader = scores if scores.reads else None
         self.parallel = parallel
         self.batching: Batching = info.batching
         self.processor_time = ProcessorTime()
@@ -70,6 +73,7 @@ class AddressWorker:
         self._connections = connections
         self._probe = probe
         self._probes = probes
+        self._scores = scores
         self._number = 0
         self._has_answered = False
         """Whether it gave an answer of its own since the last look."""
@@ -152,7 +156,8 @@ class AddressWorker:
                 error = WorkerDied(f"the version could not be asked: {type(bug).__name__}")
                 self._finish(number, place, partial(self._report, number, place, error))
                 return
-            answer = answer_of(self._address.engine, got, perf_counter() - began)
+            later = self.score_reader is not None
+            answer = answer_of(self._address.engine, got, perf_counter() - began, scored_later=later)
             self._has_answered |= answer.predict_status is not PredictStatus.MODEL_ERROR
         self._finish(number, place, partial(on_answers, (place,), (answer,)))
 
@@ -205,3 +210,4 @@ class AddressWorker:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._connections.close()
         await self._probes.close()
+        await self._scores.close()

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from ssl import SSLCertVerificationError, SSLError
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -118,7 +119,7 @@ class HttpClient:
         if self._session is None:
             connections, per_host = self._limits
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
+                connector=_Connector(
                     resolver=_Resolver(),
                     family=socket.AF_UNSPEC,
                     limit=connections,
@@ -165,6 +166,21 @@ class _Resolver(AbstractResolver):
 
     async def close(self) -> None:
         """Nothing is held."""
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Uses no connection again on which something came while nothing was asked.
+
+    It would be taken for the answer to the next request: a server that ends an idle connection may send 408
+    first, and one that answers twice would give one caller what another one asked for.
+    """
+
+    async def _get(self, *of_request: Any) -> Any:
+        while (kept := await super()._get(*of_request)) is not None:
+            if kept.protocol is None or not kept.protocol.should_close:
+                break
+            kept.close()
+        return kept
 
 
 async def _read(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:

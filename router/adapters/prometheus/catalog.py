@@ -14,6 +14,7 @@ from router.core.latency_buckets import REQUEST_SECONDS
 from router.core.outbound_events import NotificationResult
 from router.core.outcomes import FallbackReason, FaultKind, Outcome
 from router.core.routing import Reason
+from router.core.score_events import ReadResult
 
 PREFIX = "canary_router_"
 OTHER = scores.OTHER
@@ -98,6 +99,7 @@ NOTIFICATIONS = tuple(map(str, NotificationResult))
 PEERS = ("reachable", "unreachable")
 VERDICTS = ("pass", "fail", "not_enough_data")
 BOUNDS = ("low", "high")
+SCORE_READS = tuple(map(str, ReadResult))
 SHADOW_RESULTS = ("agree", "disagree", "canary_error", "production_error", "dropped")
 """`canary_error` and `production_error`: only that version failed."""
 MEMBERS = ("counted", "waiting", "left_out")
@@ -256,6 +258,12 @@ class Catalog(Store):
             "Answered labels by class; those that scores.classes does not list are __other__.",
             *_VERSION,
             "class",
+        )
+        self.score_reads = counter(
+            "score_reads_total",
+            "Good answers of a version that runs elsewhere, by whether their scores were read.",
+            *_VERSION,
+            "result",
         )
         self.of_scores: tuple[Family[Any], ...] = (
             self.score,

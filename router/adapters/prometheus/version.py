@@ -12,6 +12,7 @@ from router.adapters.prometheus.catalog import (
     INVALID,
     OTHER,
     PASSING,
+    SCORE_READS,
     SIGNS,
     Catalog,
     bounded,
@@ -20,7 +21,16 @@ from router.adapters.prometheus.store import Histogram, Value, number
 from router.core.events import AliasBound, Answered, Predicted
 from router.core.ids import PRODUCTION
 from router.core.outcomes import Outcome
-from router.core.scores import ClassCounts, ClassSpec, OutputSpec, ScoreCounts, ScoreSpec, shown_name
+from router.core.score_events import ScoresRead
+from router.core.scores import (
+    ClassCounts,
+    ClassSpec,
+    OutputCounts,
+    OutputSpec,
+    ScoreCounts,
+    ScoreSpec,
+    shown_name,
+)
 from router.core.version_environment import VersionEnvironment
 
 _LONGEST_TEXT = 128
@@ -68,6 +78,9 @@ class VersionSeries:
             own = self._catalog.environment_info.series(*self._labels, environment.python, environment.pins)
             own.value = 1
         self._count_outputs(bound.scores)
+        if bound.elsewhere and bound.scores:
+            for result in SCORE_READS:
+                self._catalog.score_reads.series(*self._labels, result)
 
     def retire(self) -> None:
         """The alias serves another one now; durations go at once, but for those of good answers."""
@@ -93,9 +106,12 @@ class VersionSeries:
     def predicted(self, event: Predicted) -> None:
         """One batch was predicted. Counts of other outputs, from before a change of them, are left out."""
         self._predict_seconds.observe(event.predict_seconds)
-        if len(event.scores) == len(self._outputs):
-            for output, counts in zip(self._outputs, event.scores, strict=True):
-                output.add(counts)
+        self._add_scores(event.scores)
+
+    def scores_read(self, event: ScoresRead) -> None:
+        """Scores of some answers were read after these went out, or will not be."""
+        self._catalog.score_reads.series(*self._labels, event.result.value).value += event.answers
+        self._add_scores(event.scores)
 
     def fault(self, kind: str, count: int = 1) -> None:
         """Production answered what this version should have."""
@@ -113,6 +129,11 @@ class VersionSeries:
         if len(self._answers) < _MOST_ANSWERS:
             self._answers[outcome, code] = requests, durations
         return requests, durations
+
+    def _add_scores(self, scores: Sequence[OutputCounts]) -> None:
+        if len(scores) == len(self._outputs):
+            for output, counts in zip(self._outputs, scores, strict=True):
+                output.add(counts)
 
     def _count_outputs(self, specs: tuple[OutputSpec, ...]) -> None:
         if specs == self._specs:

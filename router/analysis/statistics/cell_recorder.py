@@ -21,7 +21,8 @@ from router.analysis.statistics.records import (
 from router.analysis.statistics.shadow_counter import ShadowCounter, ShadowPair
 from router.core.breaker import OutageRule
 from router.core.ids import PRODUCTION, Alias
-from router.core.scores import OutputSpec, ScoreSpec
+from router.core.score_events import ReadScore
+from router.core.scores import SCORED_LATER, OutputSpec, ScoreSpec
 from router.core.split import BUCKETS, Split
 
 FAILED_BATCHES_KNOWN = 256
@@ -54,7 +55,7 @@ class Observation(NamedTuple):
     seconds: float | None
     """Last byte read until answer ready, of an answer without fault; None when not known."""
     bin_index: int | None
-    """Bin or class of the score; None when it has none."""
+    """Bin or class of the score; None when it has none, SCORED_LATER where it comes by `score`, or never."""
     blamed_batch: int | None
     """As `Answered.blamed_batch`."""
     excused: bool
@@ -72,7 +73,8 @@ class _Arm:
     """Counts of one arm: those by group since these were asked for last, the others since the last record.
 
     Each request is in one of `faults`, `timed` and `untimed`, and an answer is scored unless it is in
-    `unscored`: so two counts less are kept for each of them.
+    `unscored`: so two counts less are kept for each of them. `late` takes away those whose score is read
+    later, and adds each that was.
     """
 
     __slots__ = (
@@ -81,6 +83,8 @@ class _Arm:
         "faults",
         "has_sums",
         "hung_up",
+        "late",
+        "late_unscored",
         "reported",
         "score_sums",
         "scores",
@@ -92,14 +96,15 @@ class _Arm:
 
     def __init__(self, indexes: int, *, has_sums: bool) -> None:
         self.has_sums = has_sums
+        self.late_unscored = 0
+        """Scores that were read later, do not count, and are in no record yet."""
         self._begin_groups()
         self._begin_record(indexes)
 
     def _begin_groups(self) -> None:
-        self.by_group = tuple([0] * GROUPS for _ in range(7))
-        self.faults, self.timed, self.untimed, self.hung_up, self.slow, self.unscored, self.score_sums = (
-            self.by_group
-        )
+        self.by_group = tuple([0] * GROUPS for _ in range(8))
+        self.faults, self.timed, self.untimed, self.hung_up, self.slow, self.unscored = self.by_group[:6]
+        self.late, self.score_sums = self.by_group[6:]
         self.reported = (0, 0, 0, 0, 0)
         """Requests, faults, timed, slow and unscored that records held so far."""
 
@@ -109,16 +114,20 @@ class _Arm:
 
     def drain(self, *, groups: bool) -> ArmRecord:
         """What came since the last time."""
-        faults, timed, untimed, hung_up, slow, unscored, _ = map(sum, self.by_group)
+        faults, timed, untimed, hung_up, slow, unscored, _, _ = map(sum, self.by_group)
         totals = faults + timed + untimed, faults, timed + hung_up, slow, unscored
         new = map(int.__sub__, totals, self.reported)
         self.reported = totals
+        requests, new_faults, new_timed, new_slow, invalid = new
+        # A record with more of them than requests would be refused; the rest comes with later requests.
+        late = min(self.late_unscored, requests - invalid)
+        self.late_unscored -= late
         record = ArmRecord(
-            requests=next(new),
-            faults=next(new),
-            timed=next(new),
-            slow=next(new),
-            invalid=next(new),
+            requests=requests,
+            faults=new_faults,
+            timed=new_timed,
+            slow=new_slow,
+            invalid=invalid + late,
             durations=_sparse(self.durations),
             scores=_sparse(self.scores),
         )
@@ -130,10 +139,18 @@ class _Arm:
         return record
 
     def _row(
-        self, faults: int, timed: int, untimed: int, hung_up: int, slow: int, unscored: int, score_sum: int
+        self,
+        faults: int,
+        timed: int,
+        untimed: int,
+        hung_up: int,
+        slow: int,
+        unscored: int,
+        late: int,
+        score_sum: int,
     ) -> list[int]:
         """As of `ArmRecord.groups`."""
-        scored = timed + untimed - unscored if self.has_sums else 0
+        scored = timed + untimed - unscored + late if self.has_sums else 0
         return [faults + timed + untimed, faults, timed + hung_up, slow, scored, score_sum]
 
 
@@ -293,6 +310,24 @@ class CellRecorder:
         """One request that was to be shadowed was not compared."""
         self._part.shadow.drop()
 
+    def score(self, read: ReadScore, *, canary: bool) -> None:
+        """Count the score of a request that was observed as SCORED_LATER."""
+        part, bucket = self._part, read.bucket
+        if read.split is not part.split:
+            older = self._of(read.split)
+            if older is None:
+                return
+            part = older
+        flags = part.flags[bucket]
+        if not self._indexes or flags >> _OWNER != canary:
+            return
+        arm = part.arms[canary]
+        if read.bin_index is None:
+            arm.late_unscored += 1
+            return
+        arm.late[bucket % GROUPS] += 1
+        self._score(part, arm, bucket, read.bin_index, first=not flags & _SCORED)
+
     def _of_shadow(self, split: Split) -> _Part | None:
         return self._part if split is self._part.split else self._of(split)
 
@@ -306,7 +341,10 @@ class CellRecorder:
     def _score(self, part: _Part, arm: _Arm, bucket: int, bin_index: int | None, *, first: bool) -> None:
         indexes = self._indexes
         if bin_index is None or not 0 <= bin_index < indexes:
-            arm.unscored[bucket % GROUPS] += 1
+            if bin_index == SCORED_LATER:
+                arm.late[bucket % GROUPS] -= 1
+            else:
+                arm.unscored[bucket % GROUPS] += 1
             return
         arm.scores[bin_index] += 1
         if units := self._units:
@@ -419,5 +457,5 @@ def _holds_anything(record: Record) -> bool:
         or record.shadow is not None
         or record.seen
         or record.slow
-        or any(arm.requests or arm.timed or arm.groups for arm in arms)
+        or any(arm.requests or arm.timed or arm.scores or arm.groups for arm in arms)
     )

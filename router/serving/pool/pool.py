@@ -20,7 +20,7 @@ from router.serving.pool.request_queue import BatchWindow, PendingRequest, Reque
 from router.serving.pool.supply import WorkerSupply
 from router.serving.pool.upkeep import IdleRepeats, MemoryRecycler, SurgeScaler
 from router.serving.pool.worker_slot import CRASHES, BatchResult, LoneRequest, LoneShadow, WorkerSlot
-from router.serving.ports import Loader, PoolSettings, WorkerHandle
+from router.serving.ports import Loader, PoolSettings, ScoreReader, WorkerHandle
 
 
 class PoolOwner(Protocol):
@@ -117,6 +117,11 @@ class Pool:
     def workers(self) -> list[WorkerHandle]:
         """Workers alive now, without the spare."""
         return [slot.worker for slot in self.slots]
+
+    @property
+    def score_reader(self) -> ScoreReader | None:
+        """Who gets answers whose scores are read later; None where there is no such."""
+        return next((slot.worker.score_reader for slot in self.slots), None)
 
     @property
     def processor_time(self) -> ProcessorTime:

@@ -18,7 +18,8 @@ from router.analysis.statistics.cell_recorder import (
 from router.analysis.statistics.durations import bin_of
 from router.analysis.statistics.records import Ranges, Record, first_score, merge
 from router.core.ids import CANARY, Alias
-from router.core.scores import ClassSpec, ScoreSpec
+from router.core.score_events import ReadScore
+from router.core.scores import SCORED_LATER, ClassSpec, ScoreSpec
 from router.core.split import Split
 
 SPLIT, WIDER = Split(5_000), Split(25_000)
@@ -147,7 +148,7 @@ def test_of_the_scores_of_a_bucket_in_one_cell_the_same_is_the_first_in_whatever
 
 def test_a_score_that_can_not_be_counted_is_none() -> None:
     seen = recorder(output=ClassSpec("label", ("a", "b")))
-    record = only(observed(seen, *(request(1, bin_index=index) for index in (None, -1, 3, 2)), groups=True))
+    record = only(observed(seen, *(request(1, bin_index=index) for index in (None, -2, 3, 2)), groups=True))
 
     assert (record.canary.scores, record.canary.invalid) == ({2: 1}, 3)
     assert record.canary.groups == {1: [4, 0, 4, 0, 0, 0]}
@@ -303,3 +304,91 @@ def test_whose_a_bucket_is_ends_where_the_range_does(bucket: int) -> None:
     record = only(observed(recorder(), request(bucket)))
 
     assert (record.canary.requests, record.production.requests) == ((1, 0) if bucket < 5_000 else (0, 1))
+
+
+# Scores that are read after the answer went out
+
+
+def merged(records: Iterable[Record]) -> Record:
+    whole = Record(ranges_of(SPLIT, CANARY), LINE)
+    for record in records:
+        merge(whole, record, SCORE.index_count)
+    return whole
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_scores_that_come_later_add_up_to_what_they_would_have_been(seed: int) -> None:
+    """Of one cell, in whatever order, in however many records: but for those that are never read."""
+    rng = random.Random(seed)
+    scored = [
+        request(bucket, seconds=rng.choice((0.01, 0.5)), bin_index=rng.choice((*range(22), None)))
+        for bucket in rng.choices((*range(20), *range(60_000, 60_030)), k=200)
+    ]
+    at_once, later = recorder(output=SCORE), recorder(output=SCORE)
+    of_later, under_way = [], []
+    for one in scored:
+        later.observe(one._replace(bin_index=SCORED_LATER))
+        under_way.append(one)
+        if rng.random() < 0.1:
+            of_later += later.drain(groups=rng.random() < 0.5)
+        while under_way and rng.random() < 0.6:
+            read = under_way.pop(0)
+            later.score(ReadScore(read.bucket, read.split, read.bin_index), canary=read.canary)
+    for read in under_way:
+        later.score(ReadScore(read.bucket, read.split, read.bin_index), canary=read.canary)
+    of_later += later.drain(groups=True)
+    expected = merged(observed(at_once, *scored, groups=True))
+    whole = merged(of_later)
+
+    assert whole == expected
+    for record in of_later:
+        assert record.production.invalid <= record.production.requests
+        assert record.canary.invalid <= record.canary.requests
+
+
+def test_scores_that_are_never_read_are_neither_counted_nor_invalid() -> None:
+    seen = recorder(output=SCORE)
+    record = only(observed(seen, *[request(1, bin_index=SCORED_LATER)] * 3, groups=True))
+
+    assert (record.canary.requests, record.canary.invalid, record.canary.scores) == (3, 0, {})
+    assert record.canary.groups == {1: [3, 0, 3, 0, 0, 0]}
+
+
+def test_more_scores_without_a_number_than_requests_of_a_record_wait_for_later_ones() -> None:
+    """Whoever reads a record refuses one with more of them than requests."""
+    seen = recorder(output=SCORE)
+    observed(seen, *[request(1, bin_index=SCORED_LATER)] * 3)
+    for _ in range(3):
+        seen.score(ReadScore(1, SPLIT, None), canary=True)
+
+    assert seen.drain(groups=False) == []
+    assert [only(observed(seen, request(1, bin_index=5))).canary.invalid for _ in range(4)] == [1, 1, 1, 0]
+
+
+def test_a_later_score_counts_by_the_split_that_routed_its_request() -> None:
+    seen = recorder(output=SCORE)
+    observed(seen, request(1, bin_index=SCORED_LATER), groups=True)
+    seen.change_split(WIDER)
+    seen.score(ReadScore(1, SPLIT, 4), canary=True)
+    seen.score(ReadScore(20_000, WIDER, 6), canary=True)
+    seen.score(ReadScore(20_000, WIDER, 7), canary=False)
+    before, after = (record for record in seen.drain(groups=True) if record.first_scores)
+
+    assert (before.ranges, before.canary.scores, before.first_scores) == (
+        ranges_of(SPLIT, CANARY),
+        {4: 1},
+        {1: 4},
+    )
+    assert (after.ranges, after.canary.scores, after.production.scores) == (
+        ranges_of(WIDER, CANARY),
+        {6: 1},
+        {},
+    )
+
+
+def test_a_later_score_of_what_is_not_counted_is_left_out() -> None:
+    seen = recorder()
+    observed(seen, request(1, bin_index=SCORED_LATER))
+    seen.score(ReadScore(1, SPLIT, 4), canary=True)
+
+    assert seen.drain(groups=True)[0].canary.scores == {}

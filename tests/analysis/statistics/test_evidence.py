@@ -593,7 +593,7 @@ def test_a_bucket_scores_once() -> None:
     assert scores.canary.first.bins == [0, 1, 0]
 
 
-@pytest.mark.parametrize("bin_index", [None, -1, 5], ids=["none", "below", "beyond"])
+@pytest.mark.parametrize("bin_index", [None, -2, 5], ids=["none", "below", "beyond"])
 def test_a_score_that_is_not_on_the_list_is_invalid(bin_index: int | None) -> None:
     reported = reported_after(evidence(output=ScoreSpec(bins=3)), [request(8, bin_index=bin_index)], 60.0)
 
