@@ -9,7 +9,8 @@ MATRIX ?= 3.11/1.26/2.2 3.12/1.26/2.2 3.11/2/3 3.12/2/3 3.13/2/3
 NEWEST := .venv-newest
 MLSERVER := .venv-mlserver
 KSERVE := .venv-kserve
-.PHONY: help demo demo-environments test test-matrix test-newest mlserver kserve lint format bench faults fleet image clean
+RAY := .venv-ray
+.PHONY: help demo demo-environments test test-matrix test-newest mlserver kserve ray lint format bench faults fleet image clean
 
 # The first interpreter that is new enough and can make a virtual environment.
 FIND_PYTHON = for candidate in $(if $(PYTHON),"$(PYTHON)",python3.13 python3.12 python3.11 python3); do \
@@ -32,6 +33,7 @@ help:
 	@echo "make test-newest  what imports MLflow, and the essential end to end, under the newest MLflow that the index has"
 	@echo "make mlserver  versions behind a real MLServer, in an environment of its own: 600 MB on disk, once"
 	@echo "make kserve  versions behind KServe's own model server, and its schema of what \`render\` prints: 800 MB on disk, once"
+	@echo "make ray     versions as applications of a real Ray of one node, in an environment of its own: 930 MB on disk, once"
 	@echo "make lint    formatting, ruff, mypy --strict, import contracts"
 	@echo "make bench   speed and memory beside mlflow models serve and others, in 45 minutes"
 	@echo "             (BENCH_ARGS=--quick make bench takes three; --only P1,P9 measures these)"
@@ -114,6 +116,14 @@ kserve: $(VENV)/test.stamp
 	@TEST_KSERVE=$(CURDIR)/$(KSERVE)/bin/python $(BIN)/python -m pytest -n 0 -m 'slow or not slow' -k kserve \
 	  tests/e2e/test_wherever_versions_run.py tests/core/test_version_manifests.py $(PYTEST_ARGS)
 
+# Editable, so that Ray's processes import the code of this directory.
+ray: $(VENV)/test.stamp
+	@[ -x $(RAY)/bin/python ] || $(BIN)/python -m venv $(RAY)
+	@$(BIN)/uv pip install --quiet --python $(RAY)/bin/python --editable '.[ray]' \
+	  "mlflow==$$($(BIN)/python -c 'from importlib.metadata import version; print(version("mlflow"))')"
+	@TEST_RAY=$(CURDIR)/$(RAY)/bin $(BIN)/python -m pytest -n 0 -m 'slow or not slow' -k ray \
+	  tests/ray_serve tests/e2e/test_wherever_versions_run.py $(PYTEST_ARGS)
+
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -143,5 +153,5 @@ image: $(VENV)/test.stamp
 	  $(BIN)/python -m pytest -n 0 -m slow tests/fleet/test_built_image.py $(PYTEST_ARGS)
 
 clean:
-	rm -rf $(VENV) $(MATRIX_VENVS) $(NEWEST) $(MLSERVER) $(KSERVE) .demo .demo-environments .bench .faults .image .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) $(MATRIX_VENVS) $(NEWEST) $(MLSERVER) $(KSERVE) $(RAY) .demo .demo-environments .bench .faults .image .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 	find router tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,67 +1,205 @@
-"""`canary-router render`: prints what runs a version where the gateway looks for it."""
+"""`canary-router render`: prints what runs versions where the gateway looks for them."""
 
 import os
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version as release
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from router.cli.options import config_option
 
+if TYPE_CHECKING:
+    from router.core.ray_config import VersionOnRay
+    from router.core.version_manifests import VersionToRun
+    from router.settings import Settings
+    from router.settings.where import AddressSettings
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What the command line asks for."""
+
+    model: str
+    numbers: Sequence[int]
+    kind: str
+    source: str | None
+    image: str | None
+    files: str | None
+    beside: Path | None
+
+    @property
+    def is_of_ray(self) -> bool:
+        return self.kind == "ray"
+
 
 @click.command()
 @config_option
 @click.argument("model")
-@click.argument("version", type=click.IntRange(1, 2**63 - 1))
+@click.argument("versions", metavar="VERSION...", type=click.IntRange(1, 2**63 - 1), nargs=-1, required=True)
 @click.option(
     "--as",
     "kind",
-    type=click.Choice(["inferenceservice", "deployment"]),
+    type=click.Choice(["inferenceservice", "deployment", "ray"]),
     required=True,
-    help="Of KServe; or a Deployment and its Service.",
+    help="Of KServe; a Deployment and its Service; or a configuration file of Ray Serve, for `serve deploy`"
+    " (ServeDeploySchema), with an application for each version.",
 )
 @click.option(
     "--source",
     metavar="URI",
-    help="Where its files lie. Needed for an inferenceservice; a Deployment asks the registry unless given.",
+    help="Where its files lie. Needed for an inferenceservice; else the registry is asked, unless given."
+    " {version} in it stands for the number.",
 )
-@click.option("--image", metavar="IMAGE", help="Of the server, with all that the version needs.")
+@click.option("--image", metavar="IMAGE", help="Of the server, with all that the version needs. Not of ray.")
+@click.option(
+    "--files",
+    metavar="DIRECTORY",
+    help="Of ray: the version's files as downloaded here; what its requirements.txt asks for is installed for"
+    " it. {version} in it stands for the number. Default: Ray's own Python has what versions need.",
+)
+@click.option(
+    "--beside",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Of ray: the file that was deployed last. It is printed with all that it has, and with what it has"
+    " not: `serve deploy` ends every application that its file does not have.",
+)
 def render(
-    config_path: Path, model: str, version: int, *, kind: str, source: str | None, image: str | None
+    config_path: Path,
+    model: str,
+    versions: tuple[int, ...],
+    *,
+    kind: str,
+    source: str | None,
+    image: str | None,
+    files: str | None,
+    beside: Path | None,
 ) -> None:
-    """Print the objects that run VERSION of MODEL at its address. Nothing is asked, and nothing applied."""
-    sys.exit(_render(config_path, model, version, kind, source, image))
+    """Print what runs each VERSION of MODEL at its address. Nothing is asked, and nothing applied."""
+    wanted = _Wanted(model, tuple(dict.fromkeys(versions)), kind, source, image, files, beside)
+    if wanted.is_of_ray and image is not None:
+        raise click.UsageError("--image is not of ray: its processes run in the image of the cluster")
+    if not wanted.is_of_ray and (files is not None or beside is not None):
+        raise click.UsageError("--files and --beside are of ray")
+    for name, text in (("--source", source), ("--files", files)):
+        if text is not None and "{version}" not in text and len(wanted.numbers) > 1:
+            raise click.UsageError(f"{name} has to hold {{version}}: there are several")
+    sys.exit(_render(config_path, wanted))
 
 
-def _render(
-    config_path: Path, model: str, number: int, kind: str, source: str | None, image: str | None
-) -> int:
+def _render(config_path: Path, wanted: _Wanted) -> int:
     from ruamel.yaml import YAML
 
     from router.adapters.config.file import load_settings
-    from router.cli.split import find_model
-    from router.core.version_manifests import NotRendered, VersionToRun, manifests, without_credentials
+    from router.core.version_manifests import NotRendered, manifests
+    from router.errors import EnvironmentRefused
 
     settings = load_settings(config_path, os.environ, {}).settings
-    where = find_model(settings, model).where
-    if where is None:
-        click.echo(f"versions of {model} run in the gateway: models.{model}.where is local", err=True)
-        return 2
-    wanted = VersionToRun(
-        *(model, number, where.address(model, number), where.http),
-        without_credentials(settings.registry.places(os.environ).uri),
-        release("mlflow"),
-        source,
-        image,
-    )
-    try:
-        found = manifests("deployment" if kind == "deployment" else "inferenceservice", wanted)
-    except NotRendered as why:
-        click.echo(str(why), err=True)
-        return 2
     yaml = YAML()
     yaml.representer.ignore_aliases = lambda *_: True
     yaml.width = 4096
-    yaml.dump_all(found, sys.stdout)
+    try:
+        if wanted.is_of_ray:
+            documents = [_ray_file(settings, wanted, yaml)]
+        else:
+            kind: Any = wanted.kind
+            objects = [manifests(kind, one) for one in _to_run(settings, wanted)]
+            documents = [document for each in objects for document in each]
+    except (NotRendered, EnvironmentRefused) as why:
+        click.echo(str(why), err=True)
+        return 2
+    yaml.dump_all(documents, sys.stdout)
     return 0
+
+
+def _to_run(settings: "Settings", wanted: _Wanted) -> "list[VersionToRun]":
+    from router.core.version_manifests import VersionToRun, without_credentials
+
+    where = _where(settings, wanted.model)
+    return [
+        VersionToRun(
+            *(wanted.model, number, where.address(wanted.model, number), where.http),
+            without_credentials(settings.registry.places(os.environ).uri),
+            release("mlflow"),
+            _of(number, wanted.source),
+            wanted.image,
+        )
+        for number in wanted.numbers
+    ]
+
+
+def _ray_file(settings: "Settings", wanted: _Wanted, yaml: Any) -> Any:
+    """What was deployed last, and the versions that it has not."""
+    from ruamel.yaml.error import YAMLError
+
+    from router.core.ray_config import add_to, new_file
+    from router.core.version_manifests import NotRendered
+
+    versions = _on_ray(settings, wanted)
+    if wanted.beside is None:
+        file = new_file(_where(settings, wanted.model).http)
+    else:
+        try:
+            file = yaml.load(wanted.beside)
+        except (YAMLError, OSError, ValueError) as error:
+            raise NotRendered(f"{wanted.beside} can not be read: {type(error).__name__}") from error
+    for name in add_to(file, versions):
+        click.echo(f"{wanted.beside} has {name} already, which is left as it is", err=True)
+    return file
+
+
+def _on_ray(settings: "Settings", wanted: _Wanted) -> "list[VersionOnRay]":
+    from router.core.ray_config import VersionOnRay
+    from router.core.version_manifests import without_credentials
+
+    where, model = _where(settings, wanted.model), settings.models[wanted.model]
+    answers: dict[str, Any] = {"max_rows": model.max_rows, "nan_is_null": model.nan}
+    if model.configuration:
+        answers["model_config"] = model.configuration
+    return [
+        VersionOnRay(
+            *(wanted.model, number, where.address(wanted.model, number)),
+            without_credentials(settings.registry.places(os.environ).uri),
+            _of(number, wanted.source),
+            _requirements(number, wanted),
+            answers,
+            model.predict_timeout_seconds,
+        )
+        for number in wanted.numbers
+    ]
+
+
+def _requirements(number: int, wanted: _Wanted) -> tuple[str, ...] | None:
+    """What is installed for a version: its own, but for what the gateway's own code needs. Raises
+    EnvironmentRefused, as `environment: own` does."""
+    if (directory := _of(number, wanted.files)) is None:
+        return None
+    from router.environments.rules import Rules, own_requirements
+    from router.environments.wanted import read_wanted
+
+    found = read_wanted(Path(directory), Rules(own=own_requirements()))
+    if found.python:
+        click.echo(
+            f"{wanted.model} {number} was logged under Python {found.python}, and Ray's is the cluster's",
+            err=True,
+        )
+    ours = f"mlflow-canary-router=={release('mlflow-canary-router')}"
+    return ours, *found.own_lines, *found.lines, *found.constraints
+
+
+def _where(settings: "Settings", model: str) -> "AddressSettings":
+    from router.cli.split import find_model
+    from router.core.version_manifests import NotRendered
+
+    where = find_model(settings, model).where
+    if where is None:
+        raise NotRendered(f"versions of {model} run in the gateway: models.{model}.where is local")
+    return where
+
+
+def _of(number: int, text: str | None) -> str | None:
+    return None if text is None else text.replace("{version}", str(number))

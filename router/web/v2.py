@@ -9,15 +9,13 @@ from aiohttp import web
 from router import __version__
 from router.core.ids import PRODUCTION, VersionId
 from router.errors import ModelNotConfigured, NoDirectAccess, NotReady, RequestRefused, VersionNotServed
-from router.protocol.messages import ScoringProtocol, TensorInfo
+from router.protocol.messages import ScoringProtocol
+from router.protocol.v2_documents import IS_NOT, model_metadata, model_readiness
 from router.serving.manager import ModelManager
 from router.web.context import GATEWAY, REQUEST_ID, WebState
 from router.web.invocations import answer_request, incoming
 from router.web.responses import MEDIA_TYPE, SERVER, error_response
 
-PLATFORM = "mlflow"
-_NO = 400
-"""What the protocol has for "no": any 4xx. A 5xx would mean a failure."""
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 
 
@@ -34,7 +32,7 @@ async def live(_: web.Request) -> web.Response:
 async def ready(request: web.Request) -> web.Response:
     """`GET /v2/health/ready`: 200 when `/readyz` is, else 400."""
     answer = request.app[GATEWAY].ready
-    return _json({"ready": answer}, 200 if answer else _NO)
+    return _json({"ready": answer}, 200 if answer else IS_NOT)
 
 
 async def model_ready(request: web.Request) -> web.Response:
@@ -46,7 +44,7 @@ async def model_ready(request: web.Request) -> web.Response:
         answer = False
     except RequestRefused as refused:
         return _refused(request, refused)
-    return _json({"name": request.match_info["name"], "ready": answer}, 200 if answer else _NO)
+    return _json(model_readiness(request.match_info["name"], ready=answer), 200 if answer else IS_NOT)
 
 
 async def model(request: web.Request) -> web.Response:
@@ -63,13 +61,12 @@ async def model(request: web.Request) -> web.Response:
     except RequestRefused as refused:
         return _refused(request, refused)
     return _json(
-        {
-            "name": manager.model,
-            "versions": [str(number) for number in sorted({v.number for v in manager.bound.values()})],
-            "platform": PLATFORM,
-            "inputs": [_tensor(tensor) for tensor in harness.info.inputs],
-            "outputs": [_tensor(tensor) for tensor in harness.info.outputs],
-        }
+        model_metadata(
+            manager.model,
+            {v.number for v in manager.bound.values()},
+            harness.info.inputs,
+            harness.info.outputs,
+        )
     )
 
 
@@ -106,13 +103,6 @@ def _number(request: web.Request) -> int | None:
     if text is None:
         return None
     return int(text) if _NUMBER.fullmatch(text) else 0  # no version has the number 0
-
-
-def _tensor(tensor: TensorInfo) -> dict[str, Any]:
-    document: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
-    if tensor.content_type:
-        document["parameters"] = {"content_type": tensor.content_type}
-    return document
 
 
 def _refused(request: web.Request, refused: RequestRefused) -> web.Response:

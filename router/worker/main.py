@@ -3,9 +3,7 @@
 import logging
 import os
 import socket
-import sys
 import tempfile
-from types import ModuleType
 
 import numpy as np
 from msgspec import structs
@@ -18,12 +16,12 @@ from router.protocol.cpu_threads import learns_cpu_threads
 from router.protocol.messages import LoadSpec, failed_header, load_spec, loaded_header, ready_header
 from router.worker.load import load_version
 from router.worker.own_files import copy_for_this_worker
+from router.worker.own_modules import hide_own_modules
 from router.worker.predict_threads import use_threads
 from router.worker.request_loop import RequestLoop
 from router.worker.tracking import use_tracking
 
 _DOING = {"load": "load", "warmup": "warm up"}
-_hidden: list[ModuleType] = []  # kept, because freeing them would copy the pages that all workers share
 
 
 def main(sock: socket.socket) -> None:
@@ -44,7 +42,7 @@ def _hold(channel: Channel) -> None:
     os.environ.update(first.header["environment"])
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(cpu_threads)  # for libraries that the version brings
-    _hide_ourselves()
+    hide_own_modules()
     try:
         _enter(first.header["working_directory"])
         _write_temporary_files_to(first.header["temporary_directory"])
@@ -94,9 +92,3 @@ def _with_own_files(spec: LoadSpec, own_copy: str | None) -> LoadSpec:
         reason = error.strerror or str(error)
         raise LoadFailed(f"it can not have a copy of its own: {reason}", phase="load") from error
     return structs.replace(spec, directory=own_copy)
-
-
-def _hide_ourselves() -> None:
-    # Models ship modules named `router` too. All we need is imported; from here on the name is theirs.
-    names = [name for name in sys.modules if name == "router" or name.startswith("router.")]
-    _hidden.extend(sys.modules.pop(name) for name in names)

@@ -25,8 +25,9 @@ ELSEWHERE = [
     "v2",
     *(["mlserver"] if "TEST_MLSERVER" in os.environ else []),
     *(["kserve"] if "TEST_KSERVE" in os.environ else []),
+    *(["ray v2", "ray mlflow"] if "TEST_RAY" in os.environ else []),
 ]
-"""What versions elsewhere run in; `make mlserver` and `make kserve` install what they name."""
+"""What versions elsewhere run in; `make mlserver`, `make kserve` and `make ray` install what they name."""
 KINDS = [pytest.param("local", marks=pytest.mark.slow), *ELSEWHERE]
 of_those_elsewhere = pytest.mark.parametrize("adapter", ELSEWHERE, indirect=True, scope="module")
 NUMBERS = (2, 5)
@@ -250,7 +251,7 @@ def test_production_that_dies_answers_503_until_it_is_back(adapter: Adapter, sla
     key = at(adapter, "production")
     adapter.kill(5)
     refused = adapter.ask(key)
-    assert refused.status_code == 503  # it was asked, and is not there
+    assert refused.status_code == adapter.gone_status  # it was asked, and is not there
     wait_until(lambda: state(adapter, 5)["where"] is None, 40 * slack)
 
     began = time.monotonic()
@@ -273,7 +274,7 @@ def test_a_version_elsewhere_takes_nothing_here_and_says_what_is_not_known(adapt
     assert found["workers"] == []
     assert files == {"MLmodel", "input_example.json", "serving_input_example.json"}
     assert found["where"] == {
-        "address": f"http://127.0.0.2:{adapter.port}{adapter.path}",
+        "address": adapter.address(2),
         "protocol": adapter.protocol,
         "verified": adapter.names_version,
         "scores": scores,

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,15 @@ from urllib.parse import unquote
 import orjson
 import pytest
 import requests
+from click.testing import CliRunner
+from ruamel.yaml import YAML
 
+from router.cli import root as commands
 from tests.support.gateway import GatewayProcess
 from tests.support.ports import free_port
+from tests.support.ray_serve import RayCluster, running_ray
 from tests.support.registry import Registry
+from tests.support.registry_backends import Server
 from tests.support.slowness import slack
 from tests.support.waiting import wait_until
 
@@ -37,6 +43,8 @@ class Adapter:
     protocol: str = "mlflow"
     elsewhere: bool = False
     gateway: GatewayProcess = field(init=False)
+    gone_status: int = 503
+    """What callers of production get once what ran it has ended, until the gateway has seen that."""
 
     @property
     def where(self) -> str:
@@ -47,6 +55,10 @@ class Adapter:
     def path(self) -> str:
         """Where requests are sent to."""
         return "/invocations" if self.protocol == "mlflow" else f"/v2/models/{MODEL}/infer"
+
+    def address(self, version: int) -> str:
+        """Where the version is asked, elsewhere."""
+        raise NotImplementedError
 
     def body(self, text: str) -> bytes:
         """A request with one text."""
@@ -98,6 +110,9 @@ class ProcessPerVersion(Adapter):
     @property
     def where(self) -> str:
         return f"{{http: 'http://127.0.0.{{version}}:{self.port}', protocol: {self.protocol}}}"
+
+    def address(self, version: int) -> str:
+        return f"http://127.0.0.{version}:{self.port}{self.path}"
 
     @property
     def ready_path(self) -> str:
@@ -211,6 +226,102 @@ class KServe(ProcessPerVersion):
         return {"PYTHONPATH": ""}
 
 
+@dataclass
+class RayServe(Adapter):
+    """Each version is an application of one Ray; in the environment named by TEST_RAY.
+
+    Files are what `canary-router render --as ray` prints, with Serve on loopback. Replicas fetch versions
+    from an MLflow server.
+    """
+
+    elsewhere: bool = True
+    gone_status: int = 404
+    """Of Serve's proxy, for an application that is not there."""
+    predict_timeout_seconds: int = 30
+    resources: ExitStack = field(default_factory=ExitStack)
+    cluster: RayCluster = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.cluster = self.resources.enter_context(running_ray())
+        server = Server(self.cluster.directory, store=self.registry.uri)
+        self.resources.callback(server.kill)
+        server.start(60 * slack())
+        self.config.write_text(
+            f"registry: {{uri: '{server.uri}'}}\nmodels:\n  {MODEL}:\n"
+            f"    split: {{production: 100}}\n    where: {self.where}\n"
+            f"    predict_timeout_seconds: {self.predict_timeout_seconds}\n"
+        )
+        self.write({"http_options": {"host": "127.0.0.1", "port": self.port}, "applications": []})
+
+    @property
+    def config(self) -> Path:
+        """Configuration that `render` reads."""
+        return self.cluster.directory / "router.yaml"
+
+    @property
+    def file(self) -> Path:
+        """What was deployed last."""
+        return self.cluster.directory / "serve.yaml"
+
+    @property
+    def port(self) -> int:
+        """Where Serve listens."""
+        return self.cluster.port
+
+    @property
+    def where(self) -> str:
+        path = f"/{MODEL}-v{{version}}{self.path}"
+        return f"{{http: 'http://127.0.0.1:{self.port}', protocol: {self.protocol}, path: '{path}'}}"
+
+    def address(self, version: int) -> str:
+        return f"http://127.0.0.1:{self.port}/{application_of(version)}{self.path}"
+
+    def files(self, version: int) -> Path:
+        """The version's files, as downloaded."""
+        uri = self.registry.client.get_model_version_download_uri(MODEL, str(version))
+        return Path(unquote(uri.removeprefix("file://")))
+
+    def render(self, *versions: int) -> str:
+        """The file with these versions beside what was deployed last."""
+        for version in versions:
+            place = self.cluster.directory / f"files-{version}"
+            if not place.is_symlink():
+                place.symlink_to(self.files(version))
+        arguments = ["--files", f"{self.cluster.directory}/files-{{version}}", "--beside", str(self.file)]
+        done = CliRunner().invoke(
+            commands,
+            ["render", MODEL, *map(str, versions), "--as", "ray", *arguments],
+            env={"CANARY_ROUTER_CONFIG": str(self.config)},
+        )
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    def serve(self, *versions: int) -> None:
+        self.file.write_text(self.render(*versions))
+        self.cluster.deploy(self.file)
+        self.cluster.wait_running(*map(application_of, versions))
+
+    def kill(self, version: int) -> None:
+        """By the file, for good: a process that ends by itself is started anew by Serve."""
+        content = YAML(typ="safe").load(self.file)
+        others = [one for one in content["applications"] if one["name"] != application_of(version)]
+        self.write({**content, "applications": others})
+        self.cluster.deploy(self.file)
+        wait_until(lambda: self.cluster.answers(f"/{application_of(version)}/ping", 404), 60 * slack())
+
+    def write(self, content: object) -> None:
+        """Have this be the file."""
+        YAML(typ="safe").dump(content, self.file)
+
+    def close(self) -> None:
+        self.resources.close()
+
+
+def application_of(version: int) -> str:
+    """Name of a version's application in Serve."""
+    return f"{MODEL}-v{version}"
+
+
 def adapter_of(kind: str, registry: Registry, directory: Path) -> Adapter:
     """That kind of adapter; skips the test with a reason where it can not be had."""
     if kind == "local":
@@ -219,6 +330,8 @@ def adapter_of(kind: str, registry: Registry, directory: Path) -> Adapter:
         if importlib.util.find_spec("uvicorn") is None:
             pytest.skip("`mlflow models serve` needs uvicorn")
         return MlflowServer(registry, directory, "mlflow")
+    if kind.startswith("ray"):
+        return RayServe(registry, directory, "mlflow" if kind == "ray mlflow" else "v2")
     if kind == "mlserver":
         return MlServer(registry, directory, "v2")
     if kind == "kserve":

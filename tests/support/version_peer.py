@@ -1,40 +1,33 @@
 """An engine in a process of its own that serves one saved version by the Open Inference Protocol.
 
 Run by itself: `python version_peer.py DIRECTORY NAME VERSION HOST PORT`. The version's code really runs, in
-threads, as in an engine of its kind; what it says of itself is what MLServer says.
+threads, as in an engine of its kind; paths and answers are those of an application of Ray Serve.
 """
 
-import asyncio
 import sys
 
 from aiohttp import web
 
 from router.core.ids import VersionId
-from router.protocol.messages import LoadSpec, Query, ScoringProtocol
+from router.protocol.messages import LoadSpec
 from router.worker.load import load_version
+from router.worker.version_server import VersionServer
 
 
 def main(directory: str, name: str, number: int, host: str, port: int) -> None:
     """Serve until the process is ended."""
-    scorer = load_version(LoadSpec(VersionId(name, number), directory, None)).scorer
+    version = VersionId(name, number)
+    server = VersionServer(version, load_version(LoadSpec(version, directory, None)), threads=8)
 
-    async def infer(request: web.Request) -> web.Response:
-        query = Query(await request.read(), None, protocol=ScoringProtocol.V2)
-        answer = await asyncio.to_thread(scorer.answer, query)
-        return web.Response(
-            status=answer.status, body=answer.body, headers={"Content-Type": answer.content_type}
+    async def answer(request: web.Request) -> web.Response:
+        content_type = request.headers.get("Content-Type")
+        status, body, answered = await server.answer(
+            request.method, request.path, content_type, await request.read()
         )
-
-    async def metadata(_: web.Request) -> web.Response:
-        return web.json_response({"name": name, "versions": [str(number)], "platform": "", "inputs": []})
-
-    async def ready(_: web.Request) -> web.Response:
-        return web.json_response({"name": name, "ready": True})
+        return web.Response(status=status, body=body, headers={"Content-Type": answered})
 
     app = web.Application()
-    app.router.add_get(f"/v2/models/{name}/ready", ready)
-    app.router.add_get(f"/v2/models/{name}", metadata)
-    app.router.add_post(f"/v2/models/{name}/infer", infer)
+    app.router.add_route("*", "/{path:.*}", answer)
     web.run_app(app, host=host, port=port, print=None)
 
 
