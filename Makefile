@@ -40,7 +40,7 @@ help:
 	@echo "make faults  the damage tests, with the figures they measured"
 	@echo "make fleet   three gateways behind a real Envoy, on PostgreSQL, each in a network namespace of its own: their"
 	@echo "             proof that they are one router, in a quarter of an hour; takes root and iproute2"
-	@echo "make image   deploy/Dockerfile built by buildah, looked into, and the chart's pod served from it: three minutes the"
+	@echo "make image   deploy/Dockerfile built by buildah, looked into, and the chart's pod served from it: four minutes the"
 	@echo "             first time and 2 GB on disk; takes root, buildah and mmdebstrap, and Python 3.12 where no registry answers"
 	@echo "make clean   remove the virtual environment, the demos' registries and caches"
 
