@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Figure
 from tests.e2e.conftest import POLL_SECONDS
 from tests.support.adapters import MODEL, Adapter, adapter_of
 from tests.support.gateway import gateways
@@ -107,7 +108,9 @@ def test_what_a_version_raises_is_its_fault_where_production_answers(adapter: Ad
     assert adapter.gateway.metric("canary_router_canary_faults_total") == before + 1
 
 
-def test_production_moves_under_load_and_no_request_fails(adapter: Adapter, slack: float) -> None:
+def test_production_moves_under_load_and_no_request_fails(
+    adapter: Adapter, slack: float, figure: Figure
+) -> None:
     bind(adapter, "canary", TALKER)
     with Load(adapter.gateway.url, clients=8, rate=60, body=adapter.body("good"), path=adapter.path) as load:
         for version in (5, 2, 5):
@@ -115,6 +118,7 @@ def test_production_moves_under_load_and_no_request_fails(adapter: Adapter, slac
             answered = load.answered_by(version)
             wait_until(lambda v=version, n=answered: load.answered_by(v) > n + 5, 20 * slack)
 
+    figure(load.summary())
     assert load.failed == [], load.summary()
     assert {one.version for one in load.seen} >= {2, 5, TALKER}
     assert [one for one in load.seen if not is_of(adapter, one.version, one.body)] == []
@@ -147,7 +151,9 @@ def state(adapter: Adapter, version: int) -> dict[str, object]:
     return found
 
 
-def test_the_death_of_a_canary_under_load_costs_no_request(adapter: Adapter, slack: float) -> None:
+def test_the_death_of_a_canary_under_load_costs_no_request(
+    adapter: Adapter, slack: float, figure: Figure
+) -> None:
     """Production answers in its place, until it is lost and after that, and it comes back by itself."""
     bind(adapter, "production", 2)
     bind(adapter, "canary", TALKER)
@@ -161,6 +167,7 @@ def test_the_death_of_a_canary_under_load_costs_no_request(adapter: Adapter, sla
             adapter.serve(TALKER)
         wait_until(lambda: is_alive(adapter, TALKER), 40 * slack)
 
+    figure(load.summary())
     assert load.failed == [], load.summary()
 
 
