@@ -122,6 +122,7 @@ def test_production_moves_under_load_and_no_request_fails(
             answered = load.answered_by(version)
             wait_until(lambda v=version, n=answered: load.answered_by(v) > n + 5, 20 * slack)
 
+    figure(load.summary())
     assert load.failed == [], load.summary()
     figure(f"three swaps, 0 failed of {len(load.seen)}")
     assert {one.version for one in load.seen} >= {2, 5, TALKER}
@@ -171,6 +172,7 @@ def test_the_death_of_a_canary_under_load_costs_no_request(
             adapter.serve(TALKER)
         wait_until(lambda: is_alive(adapter, TALKER), 40 * slack)
 
+    figure(load.summary())
     assert load.failed == [], load.summary()
     figure(f"a canary that dies and comes back, 0 failed of {len(load.seen)}")
 
