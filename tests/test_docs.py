@@ -125,10 +125,10 @@ def test_what_runbooks_ask_to_type_can_be_typed(
         for command in commands_of(block)
     }
     assert len(typed) > 10
-    registry.move("previous", 1)  # somebody promoted v2, so that there is something to roll back
-    registry.move("production", 2)
     with Session(registry.directory, slack) as session:
         for block in (*the_gateway_of_the_readme(), *typed.values()):
+            registry.move("previous", 1)  # somebody promoted v2, so that there is something to roll back
+            registry.move("production", 2)
             session.play(block)
 
 

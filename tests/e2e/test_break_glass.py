@@ -222,6 +222,10 @@ def test_a_signal_to_the_group_at_any_moment_of_a_start_ends_nothing_and_counts(
 
 
 def signal_group_of(config: Path) -> None:
-    [gateway] = [one for one in psutil.Process().children() if str(config) in one.cmdline()]
+    [gateway] = [
+        one
+        for one in psutil.Process().children()
+        if one.status() != psutil.STATUS_ZOMBIE and str(config) in one.cmdline()
+    ]
     assert os.getpgid(gateway.pid) != os.getpgid(0)
     os.killpg(os.getpgid(gateway.pid), signal.SIGUSR2)

@@ -149,20 +149,25 @@ def ours(answer: Answer) -> Outcome:
 
 def difference(mine: Any, theirs: Any, rtol: float) -> str:
     """Where two outcomes differ, with types, order and NaN; empty where they do not."""
-    if type(mine) is not type(theirs):
-        return f"{mine!r} is not {theirs!r}"
-    if isinstance(theirs, (list, tuple)):
-        if len(mine) != len(theirs):
-            return f"{len(mine)} items are not {len(theirs)}"
-        return next(filter(None, (difference(m, t, rtol) for m, t in zip(mine, theirs, strict=True))), "")
-    if isinstance(theirs, dict):
-        if list(mine) != list(theirs):
-            return f"{list(mine)} are not {list(theirs)}"
-        return next(filter(None, (difference(mine[k], t, rtol) for k, t in theirs.items())), "")
-    if isinstance(theirs, float):
-        same = repr(mine) == repr(theirs) or (rtol > 0 and math.isclose(mine, theirs, rel_tol=rtol))
-        return "" if same else f"{mine!r} is not {theirs!r}"
-    return "" if mine == theirs else f"{mine!r} is not {theirs!r}"
+    pairs = [(mine, theirs)]  # no recursion: some answers are nested as deeply as JSON is read
+    while pairs:
+        one, other = pairs.pop()
+        if type(one) is not type(other):
+            return f"{one!r} is not {other!r}"
+        if isinstance(other, (list, tuple)):
+            if len(one) != len(other):
+                return f"{len(one)} items are not {len(other)}"
+            pairs += zip(one, other, strict=True)
+        elif isinstance(other, dict):
+            if list(one) != list(other):
+                return f"{list(one)} are not {list(other)}"
+            pairs += zip(one.values(), other.values(), strict=True)
+        elif isinstance(other, float):
+            if repr(one) != repr(other) and not (rtol > 0 and math.isclose(one, other, rel_tol=rtol)):
+                return f"{one!r} is not {other!r}"
+        elif one != other:
+            return f"{one!r} is not {other!r}"
+    return ""
 
 
 @st.composite
