@@ -17,6 +17,7 @@ from router.adapters.addresses.description import Description
 from router.adapters.addresses.loader import VersionAddresses
 from router.adapters.http.client import in_outbound_thread
 from router.core.ids import VersionId
+from router.core.scores import SCORED_LATER, ScoreSpec
 from router.errors import CallerGone, ChildLost, LoadFailed, RequestRefused, WarmUpLost, WorkerDied
 from router.processes.disk import MOST_THREADS
 from router.protocol.messages import (
@@ -66,6 +67,8 @@ class Loads:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.example: bytes | None = EXAMPLE
         """As a request; empty where it can not be made one, None where there is no example."""
+        self.hangs = False
+        """Whether a child's start never ends; else it fails."""
         self.settings = Settings.model_validate({"models": {"m": {}}})
         self.addresses = VersionAddresses(self, self.settings, Facts())  # type: ignore[arg-type]
         self.opened: list[worker.AddressWorker] = []
@@ -78,6 +81,8 @@ class Loads:
         monkeypatch.setattr(worker, "PROBE_PAUSE_SECONDS", 0.02)
 
     async def launch(self, role: str, **_: Any) -> Any:
+        if self.hangs:
+            await asyncio.Event().wait()
         raise ChildLost(f"no {role} can be started here")
 
     async def __call__(
@@ -300,6 +305,49 @@ async def test_where_a_warm_up_is_required_an_example_that_can_not_be_asked_is_r
 
     for load.example in (EXAMPLE, None):
         await load(engine, required)
+
+
+async def test_ready_waits_for_what_reads_scores_for_a_moment_only_and_not_once_that_is_settled(
+    engine: Engine, load: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it loads again, its users may have nobody."""
+    load.hangs = True
+    settled = replace(SPEC, scores=(ScoreSpec(),), warm_up_seconds=5.0)
+    at = await asyncio.wait_for(load(engine, settled), loader.CHOICE_SECONDS / 2)
+    assert at.info.scores == (ScoreSpec(),)
+
+    monkeypatch.setattr(loader, "CHOICE_SECONDS", 0.05)
+    for spec in (SPEC, replace(SPEC, warm_up_seconds=5.0)):
+        at = await asyncio.wait_for(load(engine, spec), 5)
+
+        assert at.info.scores == ()
+        assert "it took more than" in at.info.note
+        answer = await ask(at, query())
+        assert isinstance(answer, Answer)
+        assert answer.bin_index == SCORED_LATER, "it may have a score yet"
+
+
+async def test_what_goes_wrong_at_last_leaves_no_connection_and_no_process(
+    engine: Engine, load: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[object] = []
+
+    class Closing(loader.ChildScoreReader):
+        async def close(self) -> None:
+            closed.append(self)
+            await super().close()
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("on purpose")
+
+    monkeypatch.setattr(loader, "ChildScoreReader", Closing)
+    monkeypatch.setattr(loader, "AddressWorker", broken)
+
+    with pytest.raises(RuntimeError, match="on purpose"):
+        await load(engine)
+
+    assert len(closed) == 1
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("scores of")]
 
 
 # Requests and answers

@@ -16,7 +16,7 @@ from router.adapters.addresses.score_reader import ChildScoreReader
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.routing import Assignment, Reason
 from router.core.score_events import ReadResult, ReadScore, ScoresRead
-from router.core.scores import OutputSpec, ScoreCounts, ScoreSpec
+from router.core.scores import ClassSpec, OutputSpec, ScoreCounts, ScoreSpec
 from router.core.split import Split
 from router.errors import ChildLost
 from router.processes.forkserver import ForkServerSupervisor
@@ -50,12 +50,17 @@ class Readers:
         self.opened: list[ChildScoreReader] = []
 
     async def __call__(
-        self, *scores: OutputSpec, example: bytes | None = None, launcher: Any = None
+        self,
+        *scores: OutputSpec,
+        example: bytes | None = None,
+        launcher: Any = None,
+        production: tuple[OutputSpec, ...] | None = None,
+        seconds: float = 20.0,
     ) -> ChildScoreReader:
-        spec = LoadSpec(VERSION, "/nowhere", scores or None)
+        spec = LoadSpec(VERSION, "/nowhere", scores or None, production_scores=production)
         reader = ChildScoreReader(launcher or self.template, spec, "mlflow", self.notes)
         self.opened.append(reader)
-        await reader.start(example)
+        await reader.start(example, seconds=seconds)
         return reader
 
     def facts(self, result: ReadResult = ReadResult.READ) -> list[ScoresRead]:
@@ -202,13 +207,58 @@ class Broken:
         raise ChildLost("no scores can be started: no memory")
 
 
-async def test_where_no_child_can_be_started_nothing_is_counted_and_it_says_so(readers: Readers) -> None:
-    broken = Broken()
+class Slow(Broken):
+    """A launcher that has a child start for ever."""
 
-    reader = await readers(launcher=broken, example=EXAMPLE)
+    async def launch(self, *_: Any, **__: Any) -> Any:
+        self.tries += 1
+        await asyncio.Event().wait()
 
-    assert (reader.reads, reader.chosen.scores, broken.tries) == (False, (), 2)
-    assert "No scores are counted: what reads them could not be started" in reader.chosen.note
+
+@pytest.mark.parametrize("launcher", [Broken(), Slow()], ids=["fails", "hangs"])
+@pytest.mark.parametrize(
+    ("example", "scores"),
+    [(b'{"predictions": [true]}', (ClassSpec(0, ("false", "true")),)), (b'{"predictions": [[1, 2, 3]]}', ())],
+    ids=["something to count", "nothing"],
+)
+async def test_where_no_child_can_be_started_a_later_one_chooses_by_the_same_example(
+    readers: Readers, launcher: Broken, example: bytes, scores: tuple[OutputSpec, ...]
+) -> None:
+    """Until then it is not known that an answer has no score."""
+    reader = await readers(launcher=launcher, example=example, seconds=0.05)
+    chosen = asyncio.Event()
+    reader.on_chosen = chosen.set
+    assert (reader.reads, reader.has_chosen, reader.chosen.scores) == (True, False, ())
+    assert "Its scores are not read yet: what reads them could not be started" in reader.chosen.note
+    reader.offer(to(PRODUCTION), answer(0.1))
+    assert reader.results == {ReadResult.LOST: 1}
+    await reader.close()
+
+    reader = await readers(launcher=Broken(), example=example)
+    reader.on_chosen = chosen.set
+    reader._launcher = readers.template
+    await asyncio.wait_for(chosen.wait(), 20 * slack())
+
+    assert (reader.has_chosen, reader.reads) == (True, bool(scores))
+    assert reader.chosen.scores == reader.chosen.suggested_scores == scores
+    assert "not read yet" not in reader.chosen.note
+
+
+async def test_where_production_says_what_to_count_it_is_counted_until_a_child_has_chosen(
+    readers: Readers,
+) -> None:
+    reader = await readers(launcher=Broken(), example=EXAMPLE, production=(TWO_BINS,))
+
+    assert (reader.reads, reader.has_chosen, reader.chosen.scores) == (True, False, (TWO_BINS,))
+
+
+async def test_a_choice_that_is_settled_is_not_waited_for(readers: Readers) -> None:
+    slow = Slow()
+
+    reader = await asyncio.wait_for(readers(TWO_BINS, launcher=slow, seconds=0.0), 5)
+
+    assert (reader.reads, reader.has_chosen, reader.chosen.note) == (True, True, "")
+    await until(lambda: slow.tries == 1)
 
 
 async def test_where_the_settings_say_what_to_count_a_later_child_does_it(readers: Readers) -> None:
@@ -237,14 +287,24 @@ async def test_a_reader_that_is_closed_leaves_no_process(readers: Readers) -> No
 
 
 async def test_a_load_that_is_cancelled_leaves_no_process(readers: Readers) -> None:
-    before = set(psutil.Process().children())
-    starting = asyncio.ensure_future(readers(TWO_BINS, example=EXAMPLE))
-    await until(lambda: set(psutil.Process().children()) - before)
+    pids: list[int] = []
+
+    class Stopped:
+        """Starts children that do not get as far as their choice."""
+
+        async def launch(self, *args: Any, **keys: Any) -> Any:
+            child = await readers.template.launch(*args, **keys)
+            os.kill(child.pid, signal.SIGSTOP)
+            pids.append(child.pid)
+            return child
+
+    starting = asyncio.ensure_future(readers(TWO_BINS, example=EXAMPLE, launcher=Stopped()))
+    await until(lambda: pids)
 
     starting.cancel()
     await asyncio.wait({starting})
 
-    assert set(psutil.Process().children()) == before
+    assert not psutil.pid_exists(pids[0])
 
 
 async def test_an_answer_that_breaks_nothing_is_read_at_its_longest(readers: Readers) -> None:

@@ -1,7 +1,7 @@
 """One request: whom its key gets, who answers, and what happens when the canary does wrong."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 from msgspec.structs import replace
@@ -362,8 +362,10 @@ class Offered:
     """Takes answers whose scores are to be read."""
 
     results: Mapping[ReadResult, int] = {}
+    has_chosen = True
 
     def __init__(self) -> None:
+        self.on_chosen: Callable[[], None] = lambda: None
         self.answers: list[tuple[Assignment, bytes]] = []
 
     def offer(self, asked: Assignment, answer: bytes) -> None:
