@@ -25,7 +25,7 @@ ROLE = "scores"
 LONGEST_ANSWER = 1 << 20
 """Bytes of an answer that is read."""
 MOST_BYTES = 2 << 20
-"""Of the answers that wait, and of those that are being read."""
+"""Of the answers that wait, and of those that are being read, but for the last one."""
 MOST_ANSWERS = 256
 LINGER_SECONDS = 0.025
 """For which answers are gathered: one message each would cost the gateway more than the answers do."""
@@ -115,14 +115,15 @@ class ChildScoreReader:
             self._leave_out(asked.alias, ReadResult.TOO_LONG)
         elif self._child is None:
             self._leave_out(asked.alias, ReadResult.LOST)
-        elif self._is_full or self._answers >= MOST_ANSWERS or self._bytes + size > MOST_BYTES:
+        elif self._is_full:
             # All of them from here on: else the short ones would be read, and the long ones left out.
-            self._is_full = True
             self._leave_out(asked.alias, ReadResult.BUSY)
         else:
             self._waiting.setdefault(asked.alias, []).append((asked, answer))
             self._answers += 1
             self._bytes += size
+            # With the one that exceeds it: which one that is depends on its length.
+            self._is_full = self._answers >= MOST_ANSWERS or self._bytes >= MOST_BYTES
             self._some.set()
 
     async def close(self) -> None:
