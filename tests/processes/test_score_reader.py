@@ -21,6 +21,7 @@ from router.core.split import Split
 from router.errors import ChildLost
 from router.processes.forkserver import ForkServerSupervisor
 from router.protocol.messages import LoadSpec
+from router.worker import answered_scores
 from tests.processes.conftest import Notes
 from tests.support.slowness import slack
 from tests.support.waiting import until
@@ -317,3 +318,6 @@ async def test_an_answer_that_breaks_nothing_is_read_at_its_longest(readers: Rea
     [fact] = readers.facts()
     assert isinstance(fact.scores[0], ScoreCounts)
     assert fact.scores[0].non_numeric == 300_002
+    most, _ = psutil.Process(pid_of(reader)).rlimit(psutil.RLIMIT_DATA)
+    own = psutil.Process().memory_info()
+    assert answered_scores.MOST_BYTES < most < answered_scores.MOST_BYTES + own.vms
