@@ -13,9 +13,10 @@ import pytest_asyncio
 from msgspec.structs import replace
 
 from router.adapters.addresses import connections, loader, readiness, worker
+from router.adapters.addresses.answers import answer_of
 from router.adapters.addresses.description import Description
 from router.adapters.addresses.loader import VersionAddresses
-from router.adapters.http.client import in_outbound_thread
+from router.adapters.http.client import HttpAnswer, in_outbound_thread
 from router.core.ids import VersionId
 from router.core.scores import SCORED_LATER, ScoreSpec
 from router.errors import CallerGone, ChildLost, LoadFailed, RequestRefused, WarmUpLost, WorkerDied
@@ -366,6 +367,22 @@ async def test_bytes_type_and_id_go_along_and_nothing_else_of_the_caller(engine:
         *("host", "user-agent", "accept", "accept-encoding", "content-type", "content-length", "x-request-id")
     }
     assert (headers["X-Request-Id"], headers["Content-Type"]) == ("r-1", "application/json")
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [(400, PredictStatus.CLIENT_ERROR), (500, PredictStatus.MODEL_ERROR)],
+)
+def test_what_an_errors_headers_say_changes_nothing_of_whose_fault_it_is(
+    code: int, status: PredictStatus
+) -> None:
+    """Its header of a binary part goes nowhere, and neither does a body that only a header would explain."""
+    binary = answer_of("v2", HttpAnswer(code, {"Inference-Header-Content-Length": "2"}, b"{}"), 0.1)
+    packed = answer_of("v2", HttpAnswer(code, {"Content-Encoding": "gzip"}, b"\x1f\x8b"), 0.1)
+
+    assert (binary.predict_status, binary.status, binary.body) == (status, code, b"{}")
+    assert (packed.predict_status, packed.status) == (status, code)
+    assert "in an encoding that was not asked for" in json.loads(packed.body)["error"]
 
 
 @pytest.mark.parametrize(
