@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,8 @@ class Loads:
         self.settings = Settings.model_validate({"models": {"m": {}}})
         self.addresses = VersionAddresses(self, self.settings, Facts())  # type: ignore[arg-type]
         self.opened: list[worker.AddressWorker] = []
+        self.left: list[Callable[[], Awaitable[None]]] = []
+        """What a test kept from being closed."""
 
         async def read(*_: Any) -> Description:
             return Description(replace(INFO, has_example=self.example is not None), self.example or b"")
@@ -103,6 +105,8 @@ async def load(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Loads]:
     yield loads
     for opened in loads.opened:
         await opened.close()
+    for close in loads.left:
+        await close()
 
 
 async def ask(at: worker.AddressWorker, query: Query) -> Answer | RequestRefused:
@@ -349,6 +353,26 @@ async def test_what_goes_wrong_at_last_leaves_no_connection_and_no_process(
 
     assert len(closed) == 1
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("scores of")]
+
+
+async def test_connections_that_fail_to_close_keep_nothing_else_from_it(engine: Engine, load: Loads) -> None:
+    at = await load(engine)
+    closed = []
+
+    async def fail() -> None:
+        raise OSError("on purpose")
+
+    async def close() -> None:
+        closed.append(True)
+
+    for one, how in ((at._connections, fail), (at._probes, close), (at._scores, close)):
+        really = one.close
+        one.close = how  # type: ignore[method-assign]
+        load.left.append(really)
+
+    await at.close()
+
+    assert closed == [True, True]
 
 
 # Requests and answers

@@ -225,10 +225,14 @@ class AddressWorker:
         self._closing = self._loop.create_task(self._close_connections(tasks), name="close connections")
 
     async def _close_connections(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        # The child first: connections that hang, or fail to close, leave no process.
+        closing = self._loop.create_task(self._scores.close(), name="close scores")
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._connections.close()
-        await self._probes.close()
-        await self._scores.close()
+        closed = await asyncio.gather(
+            closing, self._connections.close(), self._probes.close(), return_exceptions=True
+        )
+        for error in filter(None, closed):
+            _log.error("what was connected to a version was not closed well", exc_info=error)
 
 
 def _with(info: VersionInfo, chosen: Chosen) -> VersionInfo:
