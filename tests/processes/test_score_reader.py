@@ -1,6 +1,7 @@
 """A real child reads the scores of answers: in time or not at all, and nobody ever waits for it."""
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Sequence
@@ -134,6 +135,30 @@ async def test_a_child_that_is_killed_is_replaced_and_counts_as_before(readers: 
 
     assert reader.chosen.scores == counted
     assert [one.scores[0] for one in readers.facts()] == [type(readers.facts()[0].scores[0])((1, 0, 0))]
+
+
+async def test_each_child_that_ends_after_it_read_is_logged_and_so_is_the_next_that_reads(
+    readers: Readers, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of those that never read, the first alone is."""
+    caplog.set_level(logging.INFO, score_reader.__name__)
+    reader = await readers(TWO_BINS)
+
+    async def end_and_read() -> None:
+        first, before = pid_of(reader), readers.answers()
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: reader._child is not None and pid_of(reader) != first, 20 * slack())
+        reader.offer(to(PRODUCTION), answer(0.1))
+        await until(lambda: readers.answers() > before)
+
+    await end_and_read()
+    await end_and_read()
+    reader._launcher = broken = Broken()
+    os.kill(pid_of(reader), signal.SIGKILL)
+    await until(lambda: broken.tries > 3)
+
+    logged = [one.levelname for one in caplog.records if one.name == score_reader.__name__]
+    assert logged == ["WARNING", "INFO", "WARNING", "INFO", "WARNING"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["hangs", "ends"])

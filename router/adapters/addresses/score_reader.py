@@ -157,9 +157,10 @@ class ChildScoreReader:
                 child, self._child = self._child, None
                 self._lose(self._take())
                 now = self._loop.time()
-                if not failures.failures or now - began >= _SOUND_SECONDS:
+                if not self._logged_loss:
                     _log.warning("the scores of %s are not read for a while: %s", self._spec.version, error)
                     self._logged_loss = True
+                if now - began >= _SOUND_SECONDS:
                     failures = failures.reset()
                 failures = failures.failed(now)
                 if child is not None:
