@@ -36,6 +36,10 @@ class ScoreReader(Protocol):
         """Whether it is settled what is counted; until then the scores of answers are lost."""
 
     @property
+    def error(self) -> str:
+        """Why no scores are read now; empty while they are."""
+
+    @property
     def results(self) -> Mapping[ReadResult, int]:
         """What became of the scores of its version's answers so far; 0 where missing."""
 

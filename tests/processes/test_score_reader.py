@@ -293,8 +293,11 @@ async def test_where_the_settings_say_what_to_count_a_later_child_does_it(reader
     reader.offer(to(PRODUCTION), answer(0.1))
     await until(lambda: broken.tries > 3)
 
+    assert reader.error == "no scores can be started: no memory"
+
     reader._launcher = readers.template
     await until(lambda: reader._child is not None, 20 * slack())
+    assert reader.error == ""
     reader.offer(to(PRODUCTION), answer(0.1))
     await until(lambda: readers.answers() == 1)
 

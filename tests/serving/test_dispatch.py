@@ -362,6 +362,7 @@ class Offered:
     """Takes answers whose scores are to be read."""
 
     results: Mapping[ReadResult, int] = {}
+    error = ""
     has_chosen = True
 
     def __init__(self) -> None:

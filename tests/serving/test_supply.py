@@ -346,6 +346,7 @@ class Choosing:
 
     has_chosen = False
     results: Mapping[ReadResult, int] = {}
+    error = ""
 
     def __init__(self) -> None:
         self.on_chosen: Callable[[], None] = lambda: None

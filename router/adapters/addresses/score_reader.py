@@ -77,11 +77,17 @@ class ChildScoreReader:
         self._reporting: asyncio.TimerHandle | None = None
         self._results: Counter[ReadResult] = Counter()
         self._logged_loss = False
+        self._failure = "what reads them starts"
 
     @property
     def results(self) -> Mapping[ReadResult, int]:
         """What became of the scores of its answers so far."""
         return self._results
+
+    @property
+    def error(self) -> str:
+        """Why nothing is read now; empty while it is."""
+        return "" if self._child is not None else self._failure
 
     async def start(self, example: bytes | None, *, seconds: float) -> None:
         """Start a child, and give it so many `seconds` to choose what is counted, by the version's answer to
@@ -156,7 +162,7 @@ class ChildScoreReader:
             except Exception as error:  # noqa: BLE001 - whatever it is: else nobody would read them any more
                 child, self._child = self._child, None
                 self._lose(self._take())
-                now = self._loop.time()
+                self._failure, now = str(error), self._loop.time()
                 if not self._logged_loss:
                     _log.warning("the scores of %s are not read for a while: %s", self._spec.version, error)
                     self._logged_loss = True
