@@ -211,9 +211,12 @@ def _elsewhere(state: Mapping[str, Any]) -> list[str]:
 
 
 def _scores(where: Mapping[str, Any]) -> str:
-    """Of how many of its answers the scores are known, once it answered; an older gateway does not say."""
-    share = (where.get("scores") or {}).get("share")
-    return "" if share is None else f"; scores read of {share:.1%} of its answers".replace("%", " %")
+    """Of how many of its answers the scores are known, once it answered, and why none are read now; an older
+    gateway does not say."""
+    scores = where.get("scores") or {}
+    share, error = scores.get("share"), scores.get("error")
+    of_how_many = "" if share is None else f"; scores read of {share:.1%} of its answers".replace("%", " %")
+    return of_how_many + (f"; scores are not read now: {error}" if error else "")
 
 
 def _environment(version: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ addresses of versions, that of another gateway that has the state directory, and
 judge together.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -30,7 +30,7 @@ from router.serving.harness import Harness
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
 from router.serving.pool.pool import Pool
-from router.serving.ports import WorkerHandle
+from router.serving.ports import ScoreReader, WorkerHandle
 
 KEYLESS_IS_NEWS_FROM = 100
 """Requests before the share of keyless ones is worth a warning."""
@@ -254,17 +254,20 @@ def _where(manager: ModelManager, pool: Pool | None) -> dict[str, Any] | None:
         "address": redact_uri(at.url),
         "protocol": at.engine,
         "verified": at.verified,
-        "scores": None if reader is None else _scores_read(reader.results),
+        "scores": None if reader is None else _scores_read(reader),
         "without_effect": list(manager.settings.without_effect),
         "not_known": list(NOT_KNOWN),
     }
 
 
-def _scores_read(results: Mapping[ReadResult, int]) -> dict[str, Any]:
-    """Of how many good answers the scores were read since the version was last loaded, and of which share."""
+def _scores_read(reader: ScoreReader) -> dict[str, Any]:
+    """Of how many good answers the scores were read since the version was last loaded, and of which share;
+    and whether they are read now."""
+    results, error = reader.results, reader.error
     answers = sum(results.values())
     share = results[ReadResult.READ] / answers if answers else None
-    return {"share": share, **{result.value: results[result] for result in ReadResult}}
+    counts = {result.value: results[result] for result in ReadResult}
+    return {"reading": not error, "error": error or None, "share": share, **counts}
 
 
 def _reload_seconds(pool: Pool | None) -> float | None:

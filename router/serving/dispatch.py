@@ -4,6 +4,7 @@ A canary is any alias but production.
 """
 
 import asyncio
+import dataclasses
 from collections import Counter, deque
 from collections.abc import Awaitable
 from math import inf
@@ -265,7 +266,9 @@ class Dispatcher:
                     kept.offer(query, result)
                 if manager.shadows is not None:
                     manager.shadows.offer(assigned, query, result, pending, any_length=length_varies)
-                return self._unaided(manager, assigned, result, pending, took, length_varies=length_varies)
+                ended = self._unaided(manager, assigned, result, pending, took, length_varies=length_varies)
+                self._offer_scores(manager, assigned, result, ended.fault)
+                return ended
             canary_deadline = min(deadline, arrived + self.canary_timeout(model))
             # Whoever is pinned to a canary was chosen by hand: a tester's odd requests take no share away.
             is_judged = assigned.reason is not _PINNED
@@ -284,6 +287,7 @@ class Dispatcher:
                 return ended
             if breaker is not None:
                 breaker.judge(fault=False)
+            self._offer_scores(manager, assigned, first)
             return RequestResult(
                 assigned,
                 assigned,
@@ -367,6 +371,7 @@ class Dispatcher:
         result, _ = await self._ask(self._models.managers[model], second, query, deadline, caller)
         if isinstance(result, CallerGone):
             return RequestResult(assigned, second, result, Outcome.ABANDONED)
+        self._offer_scores(self._models.managers[model], second, result)
         good = _is_good(result)
         # What production answers in the same odd way is how this model answers, and no fault.
         innocent = not good or (
@@ -413,18 +418,24 @@ class Dispatcher:
             answer = await pending.answer
             harness.variable_length |= answer.odd_length
             harness.without_rows |= not answer.one_per_row and answer.answer_rows is None
-            if (
-                answer.bin_index == SCORED_LATER
-                and harness.loaded
-                and (reader := harness.pool.score_reader) is not None
-            ):
-                reader.offer(to, answer.body)
             return answer, pending
         except RequestRefused as refused:
             return refused, pending
         finally:
             caller.wait_no_longer()
             pending.cancel()
+
+    def _offer_scores(
+        self, manager: ModelManager, asked: Assignment, result: Result, fault: Fault = ""
+    ) -> None:
+        """Have the scores of an answer read, where that comes later. As of versions that run here, one that
+        is a `fault` counts among the scores of its version, and not in the comparison."""
+        if not isinstance(result, Answer) or result.bin_index != SCORED_LATER:
+            return
+        harness = manager.harnesses.get(asked.version)
+        if harness is None or not harness.loaded or (reader := harness.pool.score_reader) is None:
+            return
+        reader.offer(dataclasses.replace(asked, bucket=None) if fault else asked, result.body)
 
     def _invalid(self, manager: ModelManager, version: VersionId, first: Result) -> bool:
         """Whether a canary's good answer can not be one: all NaN, or of a length it should not have."""

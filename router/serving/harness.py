@@ -378,7 +378,7 @@ class Harness:
     async def close(self, grace_seconds: float) -> None:
         """End everything now, without draining."""
         self._cancel()
-        tasks = [task for task in (self._task, self._reloading, self._ending) if task is not None]
+        tasks = filter(None, (self._task, self._reloading, self._ending))
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._pool is not None:
             pool, self._pool = self._pool, None
@@ -423,6 +423,11 @@ class Harness:
         """A worker ended by itself while the version was kept: without one it is kept no more."""
         self._owner.version_changed()
 
+    def scores_chosen(self, info: VersionInfo) -> None:
+        """What is counted was open until now, and is what `info` says."""
+        self.info = info
+        self._owner.version_changed()
+
     async def _load(self, aliases: tuple[Alias, ...], on_its_way: ExitStack) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -461,10 +466,9 @@ class Harness:
         self._pool, self._load_failures, self.error = pool, self._load_failures.reset(), ""
         self._enter(State.READY)
         phases |= self.info.phase_seconds
-        about, notes = None, [self.info.note]
-        if self.environment is not None:
-            about, notes = self.environment.about, [*notes, self.environment.note]
-        note = "; ".join(filter(None, notes))
+        environment = self.environment
+        about = None if environment is None else environment.about
+        note = "; ".join(filter(None, [self.info.note, environment.note if environment else ""]))
         shared.recorder.record(VersionLoaded(self.version, aliases, phases, note, about))
         if mismatches := self.info.mismatches:
             shared.recorder.record(EnvironmentDiffers(self.version, mismatches, own=about is not None))
@@ -473,8 +477,7 @@ class Harness:
 
     async def _prepare(self, directory: str) -> Loader:
         """The loader of its own environment."""
-        self._phase, self.environment = "environment", None
-        shared = self._dependencies
+        shared, self._phase, self.environment = self._dependencies, "environment", None
         self.environment = await shared.environments.prepare(
             self.version, directory, turn=partial(shared.gate.build_turn, self)
         )
@@ -536,7 +539,6 @@ class Harness:
     async def _reload_workers(self, former: asyncio.Task[None] | None) -> None:
         if former is not None:
             await asyncio.wait({former})  # it was cancelled, and what it loads still ends
-        loop = asyncio.get_running_loop()
         self._reload_failures = self._reload_failures.reset()
         while self.is_outdated:  # once more, when the settings changed while a worker was loading
             self._attempted = spec = self._spec(self.pool.supply.spec.directory)
@@ -547,7 +549,7 @@ class Harness:
                 self.error = ""
             except Exception as error:  # noqa: BLE001 - the old workers serve on, and the next try may do
                 self.error = f"settings: {error}"
-                self._reload_failures = self._reload_failures.failed(loop.time())
+                self._reload_failures = self._reload_failures.failed(asyncio.get_running_loop().time())
                 self._reload_costs_outage = self.settings.in_turn
                 with suppress(TimeoutError):
                     # In turn each try is an outage: there is none before the settings are others.

@@ -27,6 +27,18 @@ DownloadTurn = Callable[[], AbstractAsyncContextManager[None]]
 class ScoreReader(Protocol):
     """Reads the scores of answers after they went out."""
 
+    on_chosen: Callable[[], None]
+    """Called when `info` of its worker says otherwise what is counted than it did when that became READY.
+    Set once, by whoever the worker is for."""
+
+    @property
+    def has_chosen(self) -> bool:
+        """Whether it is settled what is counted; until then the scores of answers are lost."""
+
+    @property
+    def error(self) -> str:
+        """Why no scores are read now; empty while they are."""
+
     @property
     def results(self) -> Mapping[ReadResult, int]:
         """What became of the scores of its version's answers so far; 0 where missing."""

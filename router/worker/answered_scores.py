@@ -7,11 +7,14 @@ code of the version runs here.
 import json
 import math
 import os
+import resource
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import reduce
-from itertools import islice
+from itertools import chain, islice
 from operator import add
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -33,6 +36,8 @@ from router.protocol.score_frames import (
 from router.worker.score_selection import choose_outputs
 from router.worker.scores import count_scores
 
+MOST_BYTES = 512 << 20
+"""Of memory of its own; it takes a tenth of that while it reads answers of a megabyte."""
 _LESS_URGENT = 10
 """By so much it is nicer than the gateway and its workers: who waits for an answer comes first."""
 
@@ -40,11 +45,21 @@ _LESS_URGENT = 10
 def main(sock: socket.socket) -> None:
     """Read what the first frame says, and count until the other side of `sock` is gone."""
     os.nice(_LESS_URGENT)
+    _limit_memory()
     channel = Channel(sock)
     try:
         _serve(channel)
     except ConnectionError:  # the gateway went away while we answered
         return
+
+
+def _limit_memory() -> None:
+    """Take no more of the machine than `MOST_BYTES` beyond what came with the template. An answer that would
+    need more is none: it is caught as a MemoryError, or ends this process."""
+    with suppress(OSError, ValueError):  # on systems without /proc, and where there is a lower one
+        inherited = int(Path("/proc/self/statm").read_bytes().split()[5]) * resource.getpagesize()
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (inherited + MOST_BYTES, hard))
 
 
 def _serve(channel: Channel) -> None:
@@ -120,18 +135,23 @@ def _values_of(tensor: Mapping[str, Any]) -> list[Any]:
     shape, data = tensor["shape"], tensor["data"]
     if len(shape) > MAX_DIMENSIONS:
         raise ValueError("more dimensions than a tensor has")
-    flat = list(_flat(data)) if data and isinstance(data[0], list) else data
+    flat = _flat(data, len(shape)) if data and isinstance(data[0], list) else data
+    width = math.prod(shape[1:])
+    if width < 1:
+        raise ValueError("no columns")
+    rows = range(0, len(flat), width)
+    if len(shape) > 2:
+        # It has no columns. Cut in its dimensions, a megabyte of short rows would take a gigabyte.
+        return [None] * len(rows)
     if str(tensor["datatype"]).startswith("FP"):
         flat = [math.nan if value is None else value for value in flat]  # as JSON has to write it
-    for size in reversed(shape[1:]):
-        flat = [flat[start : start + size] for start in range(0, len(flat), size)]
-    return flat
+    return flat if len(shape) < 2 else [flat[start : start + width] for start in rows]
 
 
-def _flat(data: Any) -> Iterator[Any]:
+def _flat(data: list[Any], dimensions: int) -> list[Any]:
     """Engines may nest what the shape says already."""
-    for item in data:
-        if isinstance(item, list):
-            yield from _flat(item)
-        else:
-            yield item
+    for _ in range(dimensions):
+        if not any(isinstance(item, list) for item in data):
+            return data
+        data = list(chain.from_iterable(item if isinstance(item, list) else (item,) for item in data))
+    raise ValueError("nested deeper than its shape says")

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ import pytest_asyncio
 from msgspec.structs import replace
 
 from router.adapters.addresses import connections, loader, readiness, worker
+from router.adapters.addresses.answers import answer_of
 from router.adapters.addresses.description import Description
 from router.adapters.addresses.loader import VersionAddresses
-from router.adapters.http.client import in_outbound_thread
+from router.adapters.http.client import HttpAnswer, in_outbound_thread
 from router.core.ids import VersionId
+from router.core.scores import SCORED_LATER, ScoreSpec
 from router.errors import CallerGone, ChildLost, LoadFailed, RequestRefused, WarmUpLost, WorkerDied
 from router.processes.disk import MOST_THREADS
 from router.protocol.messages import (
@@ -66,9 +68,13 @@ class Loads:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.example: bytes | None = EXAMPLE
         """As a request; empty where it can not be made one, None where there is no example."""
+        self.hangs = False
+        """Whether a child's start never ends; else it fails."""
         self.settings = Settings.model_validate({"models": {"m": {}}})
         self.addresses = VersionAddresses(self, self.settings, Facts())  # type: ignore[arg-type]
         self.opened: list[worker.AddressWorker] = []
+        self.left: list[Callable[[], Awaitable[None]]] = []
+        """What a test kept from being closed."""
 
         async def read(*_: Any) -> Description:
             return Description(replace(INFO, has_example=self.example is not None), self.example or b"")
@@ -78,6 +84,8 @@ class Loads:
         monkeypatch.setattr(worker, "PROBE_PAUSE_SECONDS", 0.02)
 
     async def launch(self, role: str, **_: Any) -> Any:
+        if self.hangs:
+            await asyncio.Event().wait()
         raise ChildLost(f"no {role} can be started here")
 
     async def __call__(
@@ -97,6 +105,8 @@ async def load(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Loads]:
     yield loads
     for opened in loads.opened:
         await opened.close()
+    for close in loads.left:
+        await close()
 
 
 async def ask(at: worker.AddressWorker, query: Query) -> Answer | RequestRefused:
@@ -302,6 +312,69 @@ async def test_where_a_warm_up_is_required_an_example_that_can_not_be_asked_is_r
         await load(engine, required)
 
 
+async def test_ready_waits_for_what_reads_scores_for_a_moment_only_and_not_once_that_is_settled(
+    engine: Engine, load: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it loads again, its users may have nobody."""
+    load.hangs = True
+    settled = replace(SPEC, scores=(ScoreSpec(),), warm_up_seconds=5.0)
+    at = await asyncio.wait_for(load(engine, settled), loader.CHOICE_SECONDS / 2)
+    assert at.info.scores == (ScoreSpec(),)
+
+    monkeypatch.setattr(loader, "CHOICE_SECONDS", 0.05)
+    for spec in (SPEC, replace(SPEC, warm_up_seconds=5.0)):
+        at = await asyncio.wait_for(load(engine, spec), 5)
+
+        assert at.info.scores == ()
+        assert "it took more than" in at.info.note
+        answer = await ask(at, query())
+        assert isinstance(answer, Answer)
+        assert answer.bin_index == SCORED_LATER, "it may have a score yet"
+
+
+async def test_what_goes_wrong_at_last_leaves_no_connection_and_no_process(
+    engine: Engine, load: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[object] = []
+
+    class Closing(loader.ChildScoreReader):
+        async def close(self) -> None:
+            closed.append(self)
+            await super().close()
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("on purpose")
+
+    monkeypatch.setattr(loader, "ChildScoreReader", Closing)
+    monkeypatch.setattr(loader, "AddressWorker", broken)
+
+    with pytest.raises(RuntimeError, match="on purpose"):
+        await load(engine)
+
+    assert len(closed) == 1
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("scores of")]
+
+
+async def test_connections_that_fail_to_close_keep_nothing_else_from_it(engine: Engine, load: Loads) -> None:
+    at = await load(engine)
+    closed = []
+
+    async def fail() -> None:
+        raise OSError("on purpose")
+
+    async def close() -> None:
+        closed.append(True)
+
+    for one, how in ((at._connections, fail), (at._probes, close), (at._scores, close)):
+        really = one.close
+        one.close = how  # type: ignore[method-assign]
+        load.left.append(really)
+
+    await at.close()
+
+    assert closed == [True, True]
+
+
 # Requests and answers
 
 
@@ -318,6 +391,22 @@ async def test_bytes_type_and_id_go_along_and_nothing_else_of_the_caller(engine:
         *("host", "user-agent", "accept", "accept-encoding", "content-type", "content-length", "x-request-id")
     }
     assert (headers["X-Request-Id"], headers["Content-Type"]) == ("r-1", "application/json")
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [(400, PredictStatus.CLIENT_ERROR), (500, PredictStatus.MODEL_ERROR)],
+)
+def test_what_an_errors_headers_say_changes_nothing_of_whose_fault_it_is(
+    code: int, status: PredictStatus
+) -> None:
+    """Its header of a binary part goes nowhere, and neither does a body that only a header would explain."""
+    binary = answer_of("v2", HttpAnswer(code, {"Inference-Header-Content-Length": "2"}, b"{}"), 0.1)
+    packed = answer_of("v2", HttpAnswer(code, {"Content-Encoding": "gzip"}, b"\x1f\x8b"), 0.1)
+
+    assert (binary.predict_status, binary.status, binary.body) == (status, code, b"{}")
+    assert (packed.predict_status, packed.status) == (status, code)
+    assert "in an encoding that was not asked for" in json.loads(packed.body)["error"]
 
 
 @pytest.mark.parametrize(

@@ -283,7 +283,7 @@ def test_a_version_elsewhere_takes_nothing_here_and_says_what_is_not_known(adapt
         "without_effect": [],
         "not_known": ["rows", "cost", "memory", "threads", "traits of failed requests"],
     }
-    assert scores.keys() == {"share", "read", "busy", "too_long", "lost"}
+    assert scores.keys() == {"reading", "error", "share", "read", "busy", "too_long", "lost"}
     assert {process.name() for process in adapter.gateway.descendants()} <= {
         *("router-template", "router-agent", "router-fetch", "router-describe", "router-scores")
     }

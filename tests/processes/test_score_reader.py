@@ -1,6 +1,7 @@
 """A real child reads the scores of answers: in time or not at all, and nobody ever waits for it."""
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Sequence
@@ -16,11 +17,12 @@ from router.adapters.addresses.score_reader import ChildScoreReader
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.routing import Assignment, Reason
 from router.core.score_events import ReadResult, ReadScore, ScoresRead
-from router.core.scores import OutputSpec, ScoreCounts, ScoreSpec
+from router.core.scores import ClassSpec, OutputSpec, ScoreCounts, ScoreSpec
 from router.core.split import Split
 from router.errors import ChildLost
 from router.processes.forkserver import ForkServerSupervisor
 from router.protocol.messages import LoadSpec
+from router.worker import answered_scores
 from tests.processes.conftest import Notes
 from tests.support.slowness import slack
 from tests.support.waiting import until
@@ -50,12 +52,17 @@ class Readers:
         self.opened: list[ChildScoreReader] = []
 
     async def __call__(
-        self, *scores: OutputSpec, example: bytes | None = None, launcher: Any = None
+        self,
+        *scores: OutputSpec,
+        example: bytes | None = None,
+        launcher: Any = None,
+        production: tuple[OutputSpec, ...] | None = None,
+        seconds: float = 20.0,
     ) -> ChildScoreReader:
-        spec = LoadSpec(VERSION, "/nowhere", scores or None)
+        spec = LoadSpec(VERSION, "/nowhere", scores or None, production_scores=production)
         reader = ChildScoreReader(launcher or self.template, spec, "mlflow", self.notes)
         self.opened.append(reader)
-        await reader.start(example)
+        await reader.start(example, seconds=seconds)
         return reader
 
     def facts(self, result: ReadResult = ReadResult.READ) -> list[ScoresRead]:
@@ -130,6 +137,30 @@ async def test_a_child_that_is_killed_is_replaced_and_counts_as_before(readers: 
     assert [one.scores[0] for one in readers.facts()] == [type(readers.facts()[0].scores[0])((1, 0, 0))]
 
 
+async def test_each_child_that_ends_after_it_read_is_logged_and_so_is_the_next_that_reads(
+    readers: Readers, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of those that never read, the first alone is."""
+    caplog.set_level(logging.INFO, score_reader.__name__)
+    reader = await readers(TWO_BINS)
+
+    async def end_and_read() -> None:
+        first, before = pid_of(reader), readers.answers()
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: reader._child is not None and pid_of(reader) != first, 20 * slack())
+        reader.offer(to(PRODUCTION), answer(0.1))
+        await until(lambda: readers.answers() > before)
+
+    await end_and_read()
+    await end_and_read()
+    reader._launcher = broken = Broken()
+    os.kill(pid_of(reader), signal.SIGKILL)
+    await until(lambda: broken.tries > 3)
+
+    logged = [one.levelname for one in caplog.records if one.name == score_reader.__name__]
+    assert logged == ["WARNING", "INFO", "WARNING", "INFO", "WARNING"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["hangs", "ends"])
 async def test_what_a_child_has_is_lost_with_it_and_nothing_else_is(
     readers: Readers, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
@@ -173,10 +204,10 @@ async def test_more_than_a_child_reads_is_left_out_without_a_wait_and_counted(
     assert reader.results == {ReadResult.READ: 4, ReadResult.BUSY: 7}
 
 
-async def test_where_a_long_answer_has_no_room_a_short_one_has_none_either(
+async def test_the_answer_that_fills_the_room_is_read_and_none_after_it_however_short(
     readers: Readers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else what is counted would lean to requests of few rows."""
+    """Else what is counted would lean to requests of few rows: long ones meet a room that is nearly full."""
     monkeypatch.setattr(score_reader, "MOST_BYTES", 1000)
     monkeypatch.setattr(score_reader, "LONGEST_ANSWER", 1000)
     reader = await readers(TWO_BINS)
@@ -184,11 +215,11 @@ async def test_where_a_long_answer_has_no_room_a_short_one_has_none_either(
     for more in ("x" * 900, "x" * 900, "", ""):
         reader.offer(to(PRODUCTION), answer(0.1, more=more))
     reader.offer(to(PRODUCTION), answer(0.1, more="x" * 1000))
-    await until(lambda: readers.answers() == 1)
-    reader.offer(to(PRODUCTION), answer(0.1))
     await until(lambda: readers.answers() == 2)
+    reader.offer(to(PRODUCTION), answer(0.1))
+    await until(lambda: readers.answers() == 3)
 
-    assert reader.results == {ReadResult.READ: 2, ReadResult.BUSY: 3, ReadResult.TOO_LONG: 1}
+    assert reader.results == {ReadResult.READ: 3, ReadResult.BUSY: 2, ReadResult.TOO_LONG: 1}
 
 
 class Broken:
@@ -202,13 +233,58 @@ class Broken:
         raise ChildLost("no scores can be started: no memory")
 
 
-async def test_where_no_child_can_be_started_nothing_is_counted_and_it_says_so(readers: Readers) -> None:
-    broken = Broken()
+class Slow(Broken):
+    """A launcher that has a child start for ever."""
 
-    reader = await readers(launcher=broken, example=EXAMPLE)
+    async def launch(self, *_: Any, **__: Any) -> Any:
+        self.tries += 1
+        await asyncio.Event().wait()
 
-    assert (reader.reads, reader.chosen.scores, broken.tries) == (False, (), 2)
-    assert "No scores are counted: what reads them could not be started" in reader.chosen.note
+
+@pytest.mark.parametrize("launcher", [Broken(), Slow()], ids=["fails", "hangs"])
+@pytest.mark.parametrize(
+    ("example", "scores"),
+    [(b'{"predictions": [true]}', (ClassSpec(0, ("false", "true")),)), (b'{"predictions": [[1, 2, 3]]}', ())],
+    ids=["something to count", "nothing"],
+)
+async def test_where_no_child_can_be_started_a_later_one_chooses_by_the_same_example(
+    readers: Readers, launcher: Broken, example: bytes, scores: tuple[OutputSpec, ...]
+) -> None:
+    """Until then it is not known that an answer has no score."""
+    reader = await readers(launcher=launcher, example=example, seconds=0.05)
+    chosen = asyncio.Event()
+    reader.on_chosen = chosen.set
+    assert (reader.reads, reader.has_chosen, reader.chosen.scores) == (True, False, ())
+    assert "Its scores are not read yet: what reads them could not be started" in reader.chosen.note
+    reader.offer(to(PRODUCTION), answer(0.1))
+    assert reader.results == {ReadResult.LOST: 1}
+    await reader.close()
+
+    reader = await readers(launcher=Broken(), example=example)
+    reader.on_chosen = chosen.set
+    reader._launcher = readers.template
+    await asyncio.wait_for(chosen.wait(), 20 * slack())
+
+    assert (reader.has_chosen, reader.reads) == (True, bool(scores))
+    assert reader.chosen.scores == reader.chosen.suggested_scores == scores
+    assert "not read yet" not in reader.chosen.note
+
+
+async def test_where_production_says_what_to_count_it_is_counted_until_a_child_has_chosen(
+    readers: Readers,
+) -> None:
+    reader = await readers(launcher=Broken(), example=EXAMPLE, production=(TWO_BINS,))
+
+    assert (reader.reads, reader.has_chosen, reader.chosen.scores) == (True, False, (TWO_BINS,))
+
+
+async def test_a_choice_that_is_settled_is_not_waited_for(readers: Readers) -> None:
+    slow = Slow()
+
+    reader = await asyncio.wait_for(readers(TWO_BINS, launcher=slow, seconds=0.0), 5)
+
+    assert (reader.reads, reader.has_chosen, reader.chosen.note) == (True, True, "")
+    await until(lambda: slow.tries == 1)
 
 
 async def test_where_the_settings_say_what_to_count_a_later_child_does_it(readers: Readers) -> None:
@@ -217,8 +293,11 @@ async def test_where_the_settings_say_what_to_count_a_later_child_does_it(reader
     reader.offer(to(PRODUCTION), answer(0.1))
     await until(lambda: broken.tries > 3)
 
+    assert reader.error == "no scores can be started: no memory"
+
     reader._launcher = readers.template
     await until(lambda: reader._child is not None, 20 * slack())
+    assert reader.error == ""
     reader.offer(to(PRODUCTION), answer(0.1))
     await until(lambda: readers.answers() == 1)
 
@@ -237,14 +316,24 @@ async def test_a_reader_that_is_closed_leaves_no_process(readers: Readers) -> No
 
 
 async def test_a_load_that_is_cancelled_leaves_no_process(readers: Readers) -> None:
-    before = set(psutil.Process().children())
-    starting = asyncio.ensure_future(readers(TWO_BINS, example=EXAMPLE))
-    await until(lambda: set(psutil.Process().children()) - before)
+    pids: list[int] = []
+
+    class Stopped:
+        """Starts children that do not get as far as their choice."""
+
+        async def launch(self, *args: Any, **keys: Any) -> Any:
+            child = await readers.template.launch(*args, **keys)
+            os.kill(child.pid, signal.SIGSTOP)
+            pids.append(child.pid)
+            return child
+
+    starting = asyncio.ensure_future(readers(TWO_BINS, example=EXAMPLE, launcher=Stopped()))
+    await until(lambda: pids)
 
     starting.cancel()
     await asyncio.wait({starting})
 
-    assert set(psutil.Process().children()) == before
+    assert not psutil.pid_exists(pids[0])
 
 
 async def test_an_answer_that_breaks_nothing_is_read_at_its_longest(readers: Readers) -> None:
@@ -257,3 +346,6 @@ async def test_an_answer_that_breaks_nothing_is_read_at_its_longest(readers: Rea
     [fact] = readers.facts()
     assert isinstance(fact.scores[0], ScoreCounts)
     assert fact.scores[0].non_numeric == 300_002
+    most, _ = psutil.Process(pid_of(reader)).rlimit(psutil.RLIMIT_DATA)
+    own = psutil.Process().memory_info()
+    assert answered_scores.MOST_BYTES < most < answered_scores.MOST_BYTES + own.vms

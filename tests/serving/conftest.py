@@ -9,7 +9,7 @@ import pytest
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.loads import Priority
 from router.core.policy import State
-from router.protocol.messages import LoadSpec
+from router.protocol.messages import LoadSpec, VersionInfo
 from router.serving.caps import CapsInForce
 from router.serving.dispatch import Dispatcher
 from router.serving.harness import VersionDependencies
@@ -40,6 +40,8 @@ class FakeVersion:
     crashes: int = 0
     is_kept: bool = False
     kept_ends: int = 0
+    chosen: list[object] = field(default_factory=list)
+    """What was to be counted, where that was chosen late."""
 
     @property
     def settings(self) -> ModelSettings:
@@ -50,6 +52,9 @@ class FakeVersion:
 
     def kept_worker_ended(self) -> None:
         self.kept_ends += 1
+
+    def scores_chosen(self, info: VersionInfo) -> None:
+        self.chosen.append(info.scores)
 
 
 def pool_of(version: FakeVersion, world: FakeWorld, facts: Facts, gate: LoadGate | None = None) -> Pool:

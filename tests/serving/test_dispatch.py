@@ -1,7 +1,7 @@
 """One request: whom its key gets, who answers, and what happens when the canary does wrong."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 from msgspec.structs import replace
@@ -362,8 +362,11 @@ class Offered:
     """Takes answers whose scores are to be read."""
 
     results: Mapping[ReadResult, int] = {}
+    error = ""
+    has_chosen = True
 
     def __init__(self) -> None:
+        self.on_chosen: Callable[[], None] = lambda: None
         self.answers: list[tuple[Assignment, bytes]] = []
 
     def offer(self, asked: Assignment, answer: bytes) -> None:
@@ -391,3 +394,21 @@ async def test_good_answers_that_are_scored_later_are_offered_as_what_they_were_
     ]
     assert offered.answers[1][0].bucket == 418
     assert served.fact(200, 0.1).bin_index == SCORED_LATER
+
+
+async def test_a_late_answer_of_production_is_a_fault_whose_score_is_not_compared(
+    serving: ModelSet, dispatcher: Dispatcher, world: FakeWorld
+) -> None:
+    """A canary's late answer is none; were production's read, its slow requests would be in one arm alone."""
+    offered = Offered()
+    for worker in world.workers:
+        worker.score_reader = offered
+    serving.apply(
+        {"sentiment": settings(split={"production": 50, "canary": 50}, canary_timeout_seconds=1e-9)}
+    )
+    world.answers[V1] = replace(SHORT, answer_rows=None, bin_index=SCORED_LATER)
+
+    served = await dispatcher.serve("sentiment", PRODUCTION_KEY, QUERY, keyed=True)
+
+    assert (served.outcome, served.fault, served.assigned.bucket) == ("ok", "timeout", 62121)
+    assert [(asked.alias, asked.bucket) for asked, _ in offered.answers] == [(PRODUCTION, None)]

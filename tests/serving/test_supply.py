@@ -1,15 +1,20 @@
 """Workers always come back: whatever the order of deaths, loads and changes, a load runs or has its time."""
 
 import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from router.core.events import WorkerLoadFailed
 from router.core.ids import PRODUCTION
+from router.core.routing import Assignment
+from router.core.score_events import ReadResult
+from router.core.scores import ScoreSpec
 from router.errors import ChildLost, LoadFailed, NotReady, Overloaded
 from router.protocol.messages import LoadSpec, Query
 from router.serving.load_gate import LoadGate, LoadLimits
@@ -29,6 +34,8 @@ class SteeredLoads(FakeWorld):
     under_way: list["asyncio.Future[None]"] = field(default_factory=list)
     fails: Exception | None = None
     at_once: bool = False
+    specs: list[LoadSpec] = field(default_factory=list)
+    """Of the loads that were good."""
 
     async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> FakeWorker:
         self.loads.append(spec.version)
@@ -41,6 +48,7 @@ class SteeredLoads(FakeWorld):
                 await end
             finally:
                 self.under_way.remove(end)
+        self.specs.append(spec)
         worker = FakeWorker(spec, self)
         self.workers.append(worker)
         return worker
@@ -301,5 +309,72 @@ def test_deaths_are_followed_by_a_load_within_two_seconds_however_many() -> None
             await asyncio.sleep(max(REPLACEMENT_DELAYS) + 0.01)
             await settle()
             assert len(situation.pool.workers) == 1
+
+    run(scenario())
+
+
+CHOSEN, ANOTHER = (ScoreSpec(1),), (ScoreSpec(0),)
+
+
+def test_workers_count_what_the_first_one_of_their_spec_chose() -> None:
+    """Another one's example may get no answer in time, and then it would choose what is mostly right."""
+
+    async def scenario() -> None:
+        situation = Situation(production=False)
+        world, pool = situation.world, situation.pool
+        world.suggested[V1] = CHOSEN
+        await situation.start()
+        world.suggested[V1], world.at_once = ANOTHER, True
+        await situation.do(("kill a worker", 0))
+        await asyncio.sleep(max(REPLACEMENT_DELAYS))
+        await settle()
+        fresh = await pool.supply.acquire()
+        await pool.replace_workers(LoadSpec(V1, "/cache", None, rtol=0.5))
+        await situation.do(("kill a worker", 0))
+        await asyncio.sleep(max(REPLACEMENT_DELAYS))
+        await settle()
+
+        assert [spec.scores for spec in world.specs] == [None, CHOSEN, CHOSEN, None, ANOTHER]
+        assert fresh.info.scores == CHOSEN
+        assert situation.version.chosen == []
+
+    run(scenario())
+
+
+class Choosing:
+    """Reads scores, and does not know yet which."""
+
+    has_chosen = False
+    results: Mapping[ReadResult, int] = {}
+    error = ""
+
+    def __init__(self) -> None:
+        self.on_chosen: Callable[[], None] = lambda: None
+
+    def offer(self, asked: Assignment, answer: bytes) -> None:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("by", ["the same worker", "another worker"])
+def test_what_is_chosen_late_is_reported_and_holds_from_then_on(by: str) -> None:
+    async def scenario() -> None:
+        situation = Situation(production=False)
+        world, pool = situation.world, situation.pool
+        reader = world.score_reader = Choosing()
+        await situation.start()
+        world.suggested[V1], world.at_once = CHOSEN, True
+        if by == "the same worker":
+            [worker] = world.workers
+            worker.info, reader.has_chosen = replace(worker.info, scores=CHOSEN), True
+            reader.on_chosen()
+        else:
+            world.score_reader = None
+        await situation.do(("kill a worker", 0))
+        await asyncio.sleep(max(REPLACEMENT_DELAYS))
+        await settle()
+        assert situation.version.chosen == [CHOSEN]
+
+        world.suggested[V1] = ANOTHER
+        assert (await pool.supply.acquire()).info.scores == CHOSEN
 
     run(scenario())

@@ -1,5 +1,6 @@
 """Scores that are read of an answer are those that a worker counts of what it predicted."""
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -140,6 +141,37 @@ def test_data_that_an_engine_nests_is_read_as_if_it_had_not() -> None:
 
     assert predictions_in("v2", nested) == [[0.9, 0.1], [0.2, 0.8]]
     assert predictions_in("v2", TOO_DEEP) is None
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        {"shape": [520_000, *[1] * 31], "data": [0] * 520_000},
+        {"shape": [1, *[1] * 31], "data": [[[[0]]]] * 100_000},
+        {"shape": [10_000, 2, 1, 1], "data": [[[[0]], [[0]]]] * 10_000},
+    ],
+    ids=["short rows of many dimensions", "nested", "nested as its shape says"],
+)
+def test_what_a_megabyte_can_be_made_of_takes_no_more_than_a_little_of_memory(tensor: dict[str, Any]) -> None:
+    """And each of its rows is none that counts, as of a worker's array of three dimensions."""
+    body = v2({"name": "p", "datatype": "FP64", **tensor})
+    tracemalloc.start()
+    try:
+        read = count_answers("v2", [body], [1], (ScoreSpec(bins=1),))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    [[counts]] = read.counts
+    assert isinstance(counts, ScoreCounts)
+    assert counts.non_numeric == len(tensor["data"])
+    assert most < 64 << 20
+
+
+def test_data_nested_deeper_than_its_shape_is_no_answer() -> None:
+    nested = v2({"name": "p", "shape": [1], "datatype": "FP64", "data": [[[0.5]]]})
+
+    assert predictions_in("v2", nested) is None
 
 
 def test_mlflows_literals_and_an_llms_answer_are_read() -> None:

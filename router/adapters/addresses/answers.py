@@ -19,6 +19,7 @@ _REFUSES_REQUEST = (400, 413, 415, 422)
 _REFUSES_GATEWAY = (401, 403, 407)
 """What is no caller's to mend: the credentials are the gateway's own."""
 _BINARY = "Inference-Header-Content-Length"
+_ENCODED = "in an encoding that was not asked for"
 _NOT_BINARY = "answers are JSON here: ask without binary_data and binary_data_output"
 
 
@@ -27,15 +28,16 @@ def answer_of(engine: Engine, got: HttpAnswer, seconds: float, *, scored_later: 
     version's fault. `scored_later`: whether the scores of a good one are read after it went out.
 
     How many rows it has is not known. What refuses the gateway, what is neither 200 nor an error, such as a
-    redirect, and a 200 that can not be passed on becomes 502 with a sentence; a binary answer 415: its caller
-    asked for one, and where its parts begin is said by a header that does not go along.
+    redirect, and a 200 that can not be passed on becomes 502 with a sentence; a binary 200 becomes 415: its
+    caller asked for one, and where its parts begin is said by a header that does not go along. An error in
+    an encoding keeps its status, and has a sentence for its text.
     """
-    if _BINARY in got.headers:
-        return _error(engine, PredictStatus.CLIENT_ERROR, 415, _NOT_BINARY, seconds)
     # Of several parameters of a media type and of its case nothing is asked: it goes to the caller as it is.
     content_type = got.headers.get("Content-Type", JSON)
     if not content_type.isprintable():
         content_type = JSON
+    if got.status == 200 and _BINARY in got.headers:
+        return _error(engine, PredictStatus.CLIENT_ERROR, 415, _NOT_BINARY, seconds)
     if got.status == 200 and (why := why_unusable(got)):
         return _error(engine, PredictStatus.MODEL_ERROR, 502, f"the version's answer {why}", seconds)
     if got.status == 200:
@@ -43,8 +45,12 @@ def answer_of(engine: Engine, got: HttpAnswer, seconds: float, *, scored_later: 
         return Answer(PredictStatus.OK, 200, got.body, content_type, 0, seconds, bin_index=index)
     if 400 <= got.status < 600 and got.status not in _REFUSES_GATEWAY:
         refused = got.status in _REFUSES_REQUEST
+        status = PredictStatus.CLIENT_ERROR if refused else PredictStatus.MODEL_ERROR
+        if _is_encoded(got):
+            sentence = f"the version answered {got.phrase}, {_ENCODED}"
+            return _error(engine, status, got.status, sentence, seconds)
         return Answer(
-            PredictStatus.CLIENT_ERROR if refused else PredictStatus.MODEL_ERROR,
+            status,
             got.status,
             got.body,
             content_type,
@@ -63,12 +69,15 @@ def answer_of(engine: Engine, got: HttpAnswer, seconds: float, *, scored_later: 
 
 def why_unusable(got: HttpAnswer) -> str:
     """Why a 200 can not be passed on: a part of a sentence, empty where it can."""
-    headers = got.headers
-    if headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
-        return "is in an encoding that was not asked for"
-    if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
+    if _is_encoded(got):
+        return f"is {_ENCODED}"
+    if "Content-Length" not in got.headers and "Transfer-Encoding" not in got.headers:
         return "has no length, so that nobody knows whether it is whole"  # it ended with its connection
     return ""
+
+
+def _is_encoded(got: HttpAnswer) -> bool:
+    return got.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity")
 
 
 def refusal(asked: ScoringProtocol, engine: Engine) -> Answer:

@@ -21,7 +21,6 @@ from router.errors import LoadFailed, OutboundFailed, WarmUpLost
 from router.processes.child import Launcher
 from router.processes.memory import MEMORY
 from router.protocol.messages import LoadSpec, VersionInfo
-from router.protocol.score_frames import Chosen
 from router.settings import Settings
 from router.settings.where import AddressSettings
 
@@ -29,6 +28,8 @@ LONG_BYTES = 16 << 10
 """Of an answer that is not read in the event loop."""
 LOOK_SECONDS = 1.0
 """Between two looks at a version that is to become ready."""
+CHOICE_SECONDS = 5.0
+"""For which READY waits for the choice of what is counted."""
 UNVERIFIED = "that it is this version its address says alone: its engine does not tell."
 
 _log = logging.getLogger(__name__)
@@ -73,20 +74,23 @@ class AddressLoader:
             if warms_up:
                 answered = await _warm_up(requests, address, described, spec, ends_at)
                 phases["warmup"] = perf_counter() - began - phases["load"]
-            await scores.start(answered)
+            # What has served may be missed by its users now, and what is counted of it is known mostly.
+            waits = spec.scores is None or spec.warm_up_seconds is None
+            left = max(ends_at - loop.time(), LOOK_SECONDS)
+            await scores.start(answered, seconds=min(left, CHOICE_SECONDS) if waits else 0.0)
+            return AddressWorker(
+                _info(described.info, phases, verified=verified),
+                address,
+                verified=verified,
+                connections=requests,
+                parallel=self._where.connections,
+                probe=probe,
+                probes=probes,
+                scores=scores,
+            )
         except BaseException:
             await asyncio.shield(asyncio.gather(requests.close(), probes.close(), scores.close()))
             raise
-        return AddressWorker(
-            _info(described.info, phases, scores.chosen, verified=verified),
-            address,
-            verified=verified,
-            connections=requests,
-            parallel=self._where.connections,
-            probe=probe,
-            probes=probes,
-            scores=scores,
-        )
 
 
 class VersionAddresses:
@@ -178,12 +182,7 @@ async def _warm_up(
     raise WarmUpLost(sentence)
 
 
-def _info(info: VersionInfo, phases: dict[str, float], chosen: Chosen, *, verified: bool) -> VersionInfo:
-    notes = [info.note, "" if verified else UNVERIFIED, chosen.note]
-    return replace(
-        info,
-        phase_seconds=phases,
-        note=" ".join(filter(None, notes)),
-        scores=chosen.scores,
-        suggested_scores=chosen.suggested_scores,
-    )
+def _info(info: VersionInfo, phases: dict[str, float], *, verified: bool) -> VersionInfo:
+    """As an `AddressWorker` needs it."""
+    note = " ".join(filter(None, [info.note, "" if verified else UNVERIFIED]))
+    return replace(info, phase_seconds=phases, note=note)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -25,7 +25,7 @@ ROLE = "scores"
 LONGEST_ANSWER = 1 << 20
 """Bytes of an answer that is read."""
 MOST_BYTES = 2 << 20
-"""Of the answers that wait, and of those that are being read."""
+"""Of the answers that wait, and of those that are being read, but for the last one."""
 MOST_ANSWERS = 256
 LINGER_SECONDS = 0.025
 """For which answers are gathered: one message each would cost the gateway more than the answers do."""
@@ -47,18 +47,24 @@ class ChildScoreReader:
     """Reads the scores of one version's answers; implements `ScoreReader`.
 
     `start` once, then `offer` at any time, which never waits; what the child has no room for is left out, and
-    counted. A child that ends or hangs is replaced, with back-off. `close` at last.
+    counted. A child that ends, hangs or does not start is replaced, with back-off. `close` at last.
     """
 
     def __init__(self, launcher: Launcher, spec: LoadSpec, engine: Engine, recorder: Recorder) -> None:
         """`spec`: as the version is loaded; its answers are in the protocol of `engine`."""
-        self.chosen = Chosen(scores=spec.scores or ())
-        """What is counted, once it has started."""
+        of_production = spec.production_scores or ()
+        self.chosen = Chosen(scores=of_production if spec.scores is None else spec.scores)
+        """What is counted, once it has started. Until `has_chosen` what production counts, and nothing where
+        that is not known."""
+        self.has_chosen = spec.scores is not None
+        self.on_chosen: Callable[[], None] = lambda: None
         self._launcher = launcher
         self._spec = spec
         self._engine = engine
         self._recorder = recorder
         self._loop = asyncio.get_running_loop()
+        self._example: bytes | None = None
+        """By which the next child chooses what is counted."""
         self._child: Child | None = None
         self._serving: asyncio.Task[None] | None = None
         self._waiting: dict[Alias, list[tuple[Assignment, bytes]]] = {}
@@ -71,33 +77,36 @@ class ChildScoreReader:
         self._reporting: asyncio.TimerHandle | None = None
         self._results: Counter[ReadResult] = Counter()
         self._logged_loss = False
+        self._failure = "what reads them starts"
 
     @property
     def results(self) -> Mapping[ReadResult, int]:
         """What became of the scores of its answers so far."""
         return self._results
 
-    async def start(self, example: bytes | None) -> None:
-        """Start a child, which chooses what is counted, by the version's answer to its input `example` where
-        that is left open.
+    @property
+    def error(self) -> str:
+        """Why nothing is read now; empty while it is."""
+        return "" if self._child is not None else self._failure
 
-        Where there is nothing to count, or the second child fails too, it reads nothing, and `chosen` says
-        so. Raises nothing of its own; a call that is cancelled leaves no process behind.
+    async def start(self, example: bytes | None, *, seconds: float) -> None:
+        """Start a child, and give it so many `seconds` to choose what is counted, by the version's answer to
+        its input `example` where that is left open. With 0.0 a settled choice is not waited for.
+
+        A child that is not there in time is tried again beside the requests, whose scores are lost until
+        then. Where there is nothing to count it reads nothing, and `chosen` says so. Raises nothing of its
+        own; a call that is cancelled leaves no process behind.
         """
-        failed: Exception | None = None
-        for _ in range(2):
+        if seconds:
+            self._example = None if example is None or len(example) > LONGEST_ANSWER else example
             try:
-                self._child, self.chosen = await self._launch(self._spec, example)
-                break
-            except _LOST as error:
-                failed = error
-        else:
-            note = f"No scores are counted: what reads them could not be started ({failed})."
-            self.chosen = replace(self.chosen, note=note)
-        if self._child is not None and not self.chosen.scores:
-            await self._stop(self._child)
-            self._child = None
-        elif self.chosen.scores:
+                async with asyncio.timeout(seconds):
+                    self._child = await self._begin()
+            except (*_LOST, TimeoutError) as error:
+                why = str(error) or f"it took more than {seconds:.0f} s"
+                note = f"Its scores are not read yet: what reads them could not be started ({why})."
+                self.chosen = replace(self.chosen, note=note)
+        if self.chosen.scores or not self.has_chosen:
             self._serving = self._loop.create_task(self._serve(), name=f"scores of {self._spec.version}")
 
     @property
@@ -112,14 +121,15 @@ class ChildScoreReader:
             self._leave_out(asked.alias, ReadResult.TOO_LONG)
         elif self._child is None:
             self._leave_out(asked.alias, ReadResult.LOST)
-        elif self._is_full or self._answers >= MOST_ANSWERS or self._bytes + size > MOST_BYTES:
+        elif self._is_full:
             # All of them from here on: else the short ones would be read, and the long ones left out.
-            self._is_full = True
             self._leave_out(asked.alias, ReadResult.BUSY)
         else:
             self._waiting.setdefault(asked.alias, []).append((asked, answer))
             self._answers += 1
             self._bytes += size
+            # With the one that exceeds it: which one that is depends on its length.
+            self._is_full = self._answers >= MOST_ANSWERS or self._bytes >= MOST_BYTES
             self._some.set()
 
     async def close(self) -> None:
@@ -139,23 +149,42 @@ class ChildScoreReader:
         while True:
             began = self._loop.time()
             try:
-                if self._child is None:
-                    # What is counted stays: it is what metrics and comparisons know.
-                    settled = replace(self._spec, scores=self.chosen.scores)
-                    self._child, _ = await self._launch(settled, None)
-                await self._feed(self._child)
+                if (child := self._child) is None:
+                    former = self.chosen
+                    child = self._child = await self._begin()
+                    if child is None:
+                        self._serving = None
+                    if self.chosen is not former:
+                        self.on_chosen()
+                    if child is None:
+                        return
+                await self._feed(child)
             except Exception as error:  # noqa: BLE001 - whatever it is: else nobody would read them any more
                 child, self._child = self._child, None
                 self._lose(self._take())
-                now = self._loop.time()
-                if not failures.failures or now - began >= _SOUND_SECONDS:
+                self._failure, now = str(error), self._loop.time()
+                if not self._logged_loss:
                     _log.warning("the scores of %s are not read for a while: %s", self._spec.version, error)
                     self._logged_loss = True
+                if now - began >= _SOUND_SECONDS:
                     failures = failures.reset()
                 failures = failures.failed(now)
                 if child is not None:
                     await self._stop(child)
                 await asyncio.sleep(max(failures.not_before - self._loop.time(), 0.0))
+
+    async def _begin(self) -> Child | None:
+        """A child; None where there is nothing to count. Raises one of `_LOST`."""
+        if self.has_chosen and self._example is None:
+            # What is counted stays: it is what metrics and comparisons know.
+            child, _ = await self._launch(replace(self._spec, scores=self.chosen.scores), None)
+            return child
+        child, self.chosen = await self._launch(self._spec, self._example)
+        self.has_chosen, self._example = True, None
+        if self.chosen.scores:
+            return child
+        await self._stop(child)
+        return None
 
     async def _feed(self, child: Child) -> None:
         """Hand over what waits, again and again. Raises one of `_LOST` once the child is of no use."""

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from time import perf_counter
 
+from msgspec.structs import replace
+
 from router.adapters.addresses.answers import JSON, answer_of, refusal
 from router.adapters.addresses.connections import Connections
 from router.adapters.addresses.readiness import Readiness, ReadinessProbe
@@ -18,6 +20,7 @@ from router.errors import CallerGone, OutboundFailed, RequestRefused, WorkerDied
 from router.processes.process import Exit
 from router.protocol.cpu_threads import CpuThreads
 from router.protocol.messages import Answer, Batching, PredictStatus, Query, ScoringProtocol, VersionInfo
+from router.protocol.score_frames import Chosen
 from router.protocol.shadow_frames import Compared, ShadowQuery
 
 PROBE_PAUSE_SECONDS = 5.0
@@ -58,9 +61,11 @@ class AddressWorker:
         probes: Connections,
         scores: ChildScoreReader,
     ) -> None:
-        """`parallel`: how many requests may be under way at once; `scores` has started."""
-        self.info = info
-        self.score_reader = scores if scores.reads else None
+        """`info` but for what is counted. `parallel`: how many requests may be under way at once; `scores`
+        has started."""
+        self._described = info
+        self._chosen = scores.chosen
+        self._info = _with(info, scores.chosen)
         self.parallel = parallel
         self.batching: Batching = info.batching
         self.processor_time = ProcessorTime()
@@ -81,6 +86,19 @@ class AddressWorker:
         """Of each batch, what asks for each of its places."""
         self._closing: asyncio.Task[None] | None = None
         self._watching = self._loop.create_task(self._watch(), name=f"watch {address.infer}")
+
+    @property
+    def info(self) -> VersionInfo:
+        """What is known of the version; another one once it is chosen late what is counted."""
+        if self._chosen is not self._scores.chosen:
+            self._chosen = self._scores.chosen
+            self._info = _with(self._described, self._chosen)
+        return self._info
+
+    @property
+    def score_reader(self) -> ChildScoreReader | None:
+        """Who is to get its good answers; None where no scores are counted."""
+        return self._scores if self._scores.reads else None
 
     def submit(self, queries: Sequence[Query], on_answers: OnAnswers) -> int:
         """Ask for each of them at once, and return the number of the batch."""
@@ -207,7 +225,20 @@ class AddressWorker:
         self._closing = self._loop.create_task(self._close_connections(tasks), name="close connections")
 
     async def _close_connections(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        # The child first: connections that hang, or fail to close, leave no process.
+        closing = self._loop.create_task(self._scores.close(), name="close scores")
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._connections.close()
-        await self._probes.close()
-        await self._scores.close()
+        closed = await asyncio.gather(
+            closing, self._connections.close(), self._probes.close(), return_exceptions=True
+        )
+        for error in filter(None, closed):
+            _log.error("what was connected to a version was not closed well", exc_info=error)
+
+
+def _with(info: VersionInfo, chosen: Chosen) -> VersionInfo:
+    return replace(
+        info,
+        note=" ".join(filter(None, [info.note, chosen.note])),
+        scores=chosen.scores,
+        suggested_scores=chosen.suggested_scores,
+    )

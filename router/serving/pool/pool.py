@@ -52,6 +52,9 @@ class PoolOwner(Protocol):
     def kept_worker_ended(self) -> None:
         """A worker ended by itself while the version was kept."""
 
+    def scores_chosen(self, info: VersionInfo) -> None:
+        """What is counted was open until now, and is what `info` says."""
+
 
 class Pool:
     """Holds a version in `settings.workers` processes and keeps that many alive.
@@ -327,6 +330,10 @@ class Pool:
     def allow_spare(self) -> bool:
         """Whether there may be one worker beyond."""
         return self._owner.is_production and not (self.settings.in_turn or self.settings.elsewhere)
+
+    def scores_chosen(self, info: VersionInfo) -> None:
+        """What is counted was open until now, and is what `info` says."""
+        self._owner.scores_chosen(info)
 
     def add(self, worker: WorkerHandle) -> None:
         """A READY worker joins."""

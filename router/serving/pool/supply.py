@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -10,6 +11,7 @@ from router.core.backoff import Backoff
 from router.core.events import Recorder, WorkerLoadFailed, WorkerReplaced
 from router.core.loads import Priority
 from router.core.memory import MIB
+from router.core.scores import OutputSpec
 from router.errors import NoRoom, WarmUpLost
 from router.protocol.messages import LoadSpec, VersionInfo
 from router.serving.load_gate import LoadGate
@@ -56,6 +58,9 @@ class SuppliedPool(Protocol):
     def no_load_before(self, until: float) -> None:
         """No load will begin before that loop time."""
 
+    def scores_chosen(self, info: VersionInfo) -> None:
+        """What is counted was open when the first worker was READY, and is what `info` says."""
+
 
 def has_room(available: int, worker: int, *, kept: bool) -> bool:
     """Whether a spare may come, or be `kept`, where a worker takes so much. All sizes in bytes. Pure.
@@ -89,6 +94,9 @@ class WorkerSupply:
         """Wait after the last failed load; None after a good one."""
         self.next_load_at: float | None = None
         """Loop time at which the next load begins; None while one is under way, or none is needed."""
+        self._scores: tuple[OutputSpec, ...] | None = None
+        """What the first worker of `spec` counts, and so do all that follow: another one's example may get no
+        answer, or another one. None while nothing was chosen."""
         self._loader = loader
         self._recorder = recorder
         self._pool = pool
@@ -123,6 +131,7 @@ class WorkerSupply:
         """
         self._warm_up_seconds = self._pool.settings.predict_timeout_seconds if proven else None
         worker = await self._load(replace(self.spec, warm_up_required=warm_up_required))
+        self._settle_scores(worker)
         self._pool.add(worker)
         return worker.info
 
@@ -130,6 +139,7 @@ class WorkerSupply:
         """A worker loaded from `spec`, which holds from then on; not joined yet. Raises as `load_first`."""
         worker = await self._load(spec)
         self.spec = spec
+        self._settle_scores(worker)
         self.retry_now()
         self._let_spare_go()
         return worker
@@ -140,8 +150,9 @@ class WorkerSupply:
             return self._take_spare(self.spare)
         while True:
             spec = self.spec
-            worker = await self._load(spec)
+            worker = await self._load(self._settled(spec))
             if spec is self.spec:
+                self._join_scores(worker)
                 return worker
             await worker.close()  # the spec changed meanwhile: this one counts other scores
 
@@ -240,7 +251,7 @@ class WorkerSupply:
     async def _load_one(self) -> None:
         spec, for_spare = self.spec, self._pool.shortfall <= 0
         try:
-            worker = await self._load(spec)
+            worker = await self._load(self._settled(spec))
         except Exception as error:  # noqa: BLE001 - were this task to end, nobody would bring a worker
             if isinstance(error, NoRoom) and self._pool.shortfall <= 0:
                 self._failed(for_spare=for_spare)
@@ -255,10 +266,35 @@ class WorkerSupply:
         self._forget_failures()
         if spec is not self.spec:  # it changed meanwhile: this worker counts other scores
             await worker.close()
-        elif self._pool.shortfall > 0:
+            return
+        self._join_scores(worker)
+        if self._pool.shortfall > 0:
             self._pool.add(worker)
         else:
             self._keep(worker)
+
+    def _settled(self, spec: LoadSpec) -> LoadSpec:
+        """`spec`, with what is counted."""
+        return spec if self._scores is None or spec.scores is not None else replace(spec, scores=self._scores)
+
+    def _settle_scores(self, worker: WorkerHandle) -> None:
+        """`worker` is the first one of `spec`."""
+        reader = worker.score_reader
+        self._scores = worker.info.scores if reader is None or reader.has_chosen else None
+        if reader is not None:
+            reader.on_chosen = partial(self._chosen_late, self.spec, worker)
+
+    def _join_scores(self, worker: WorkerHandle) -> None:
+        """`worker` is another one of `spec`."""
+        if self._scores is None:
+            self._settle_scores(worker)
+            if self._scores is not None:
+                self._pool.scores_chosen(worker.info)
+
+    def _chosen_late(self, spec: LoadSpec, worker: WorkerHandle) -> None:
+        if spec is self.spec:  # else this worker is on its way out
+            self._scores = worker.info.scores
+            self._pool.scores_chosen(worker.info)
 
     def _failed(self, *, for_spare: bool) -> float:
         """Count one more failed load; returns the seconds until the next one of its kind."""
