@@ -92,27 +92,23 @@ def render(
 
 
 def _render(config_path: Path, wanted: _Wanted) -> int:
-    from ruamel.yaml import YAML
-
     from router.adapters.config.file import load_settings
+    from router.cli.printed_yaml import printed
     from router.core.version_manifests import NotRendered, manifests
     from router.errors import EnvironmentRefused
 
     settings = load_settings(config_path, os.environ, {}).settings
-    yaml = YAML()
-    yaml.representer.ignore_aliases = lambda *_: True
-    yaml.width = 4096
     try:
         if wanted.is_of_ray:
-            documents = [_ray_file(settings, wanted, yaml)]
+            text = _ray_file(settings, wanted)
         else:
             kind: Any = wanted.kind
             objects = [manifests(kind, one) for one in _to_run(settings, wanted)]
-            documents = [document for each in objects for document in each]
+            text = printed([document for each in objects for document in each])
     except (NotRendered, EnvironmentRefused) as why:
         click.echo(str(why), err=True)
         return 2
-    yaml.dump_all(documents, sys.stdout)
+    click.echo(text, nl=False)
     return 0
 
 
@@ -132,24 +128,25 @@ def _to_run(settings: "Settings", wanted: _Wanted) -> "list[VersionToRun]":
     ]
 
 
-def _ray_file(settings: "Settings", wanted: _Wanted, yaml: Any) -> Any:
+def _ray_file(settings: "Settings", wanted: _Wanted) -> str:
     """What was deployed last, and the versions that it has not."""
-    from ruamel.yaml.error import YAMLError
-
-    from router.core.ray_config import add_to, new_file
+    from router.cli.printed_yaml import printed, read, with_more
+    from router.core.ray_config import APPLICATIONS, add_to, new_file
     from router.core.version_manifests import NotRendered
 
     versions = _on_ray(settings, wanted)
     if wanted.beside is None:
         file = new_file(_where(settings, wanted.model).http)
-    else:
-        try:
-            file = yaml.load(wanted.beside)
-        except (YAMLError, OSError, ValueError) as error:
-            raise NotRendered(f"{wanted.beside} can not be read: {type(error).__name__}") from error
-    for name in add_to(file, versions):
+        add_to(file, versions)
+        return printed([file])
+    file = read(wanted.beside)
+    try:
+        added = add_to(file, versions)
+    except NotRendered as why:
+        raise NotRendered(f"{wanted.beside}: {why}") from why
+    for name in added.present:
         click.echo(f"{wanted.beside} has {name} already, which is left as it is", err=True)
-    return file
+    return with_more(wanted.beside, APPLICATIONS, added.new)
 
 
 def _on_ray(settings: "Settings", wanted: _Wanted) -> "list[VersionOnRay]":
