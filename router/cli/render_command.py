@@ -151,9 +151,14 @@ def _ray_file(settings: "Settings", wanted: _Wanted) -> str:
 
 def _on_ray(settings: "Settings", wanted: _Wanted) -> "list[VersionOnRay]":
     from router.core.ray_config import VersionOnRay
-    from router.core.version_manifests import without_credentials
+    from router.core.version_manifests import NotRendered, without_credentials
 
     where, model = _where(settings, wanted.model), settings.models[wanted.model]
+    if model.writable:
+        raise NotRendered(
+            f"models.{wanted.model}.writable gives each process files of its own, and processes on Ray share"
+            " them: a version that writes to its files can not run there"
+        )
     answers: dict[str, Any] = {"max_rows": model.max_rows, "nan_is_null": model.nan}
     if model.configuration:
         answers["model_config"] = model.configuration

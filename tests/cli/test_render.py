@@ -15,6 +15,10 @@ registry: {uri: "http://me:secret@mlflow.mlflow:5000"}
 models:
   fraud: {split: {production: 100}, where: {http: "http://fraud-v{version}.models:8080"}}
   local: {split: {production: 100}}
+  writes:
+    split: {production: 100}
+    writable: true
+    where: {http: "http://ray-serve.ray:8000", protocol: mlflow, path: "/writes-v{version}/invocations"}
   on_ray:
     split: {production: 100}
     nan: "null"
@@ -72,6 +76,7 @@ def test_objects_are_printed_as_yaml_without_credentials(config: Path) -> None:
         (["fraud", "7", "--as", "inferenceservice"], "KServe answers at NAME-predictor"),
         (["fraud", "7", "8", "--as", "ray"], "another application (fraud 7) has the name fraud-v8"),
         (["on_ray", "7", "--as", "ray", "--image", "a"], "--image is not of ray"),
+        (["writes", "7", "--as", "ray"], "models.writes.writable"),
         (["fraud", "7", "--as", "deployment", "--files", "a"], "are of ray"),
         (["on_ray", "7", "8", "--as", "ray", "--source", "s3://a/7"], "--source has to hold {version}"),
         (["on_ray", "7", "--as", "ray", "--files", "/nowhere"], "it has no requirements.txt"),
