@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from router.settings import Settings
     from router.settings.where import AddressSettings
 
+_US = "mlflow-canary-router"
+
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
@@ -80,6 +82,8 @@ def render(
     beside: Path | None,
 ) -> None:
     """Print what runs each VERSION of MODEL at its address. Nothing is asked, and nothing applied."""
+    from router.core.version_manifests import has_credentials
+
     wanted = _Wanted(model, tuple(dict.fromkeys(versions)), kind, source, image, files, beside)
     if wanted.is_of_ray and image is not None:
         raise click.UsageError("--image is not of ray: its processes run in the image of the cluster")
@@ -88,6 +92,10 @@ def render(
     for name, text in (("--source", source), ("--files", files)):
         if text is not None and "{version}" not in text and len(wanted.numbers) > 1:
             raise click.UsageError(f"{name} has to hold {{version}}: there are several")
+    if source is not None and has_credentials(source):
+        raise click.UsageError(
+            "--source holds credentials, which what is printed may not: a Secret brings them"
+        )
     sys.exit(_render(config_path, wanted))
 
 
@@ -95,7 +103,6 @@ def _render(config_path: Path, wanted: _Wanted) -> int:
     from router.adapters.config.file import load_settings
     from router.cli.printed_yaml import printed
     from router.core.version_manifests import NotRendered, manifests
-    from router.errors import EnvironmentRefused
 
     settings = load_settings(config_path, os.environ, {}).settings
     try:
@@ -105,7 +112,7 @@ def _render(config_path: Path, wanted: _Wanted) -> int:
             kind: Any = wanted.kind
             objects = [manifests(kind, one) for one in _to_run(settings, wanted)]
             text = printed([document for each in objects for document in each])
-    except (NotRendered, EnvironmentRefused) as why:
+    except NotRendered as why:
         click.echo(str(why), err=True)
         return 2
     click.echo(text, nl=False)
@@ -176,21 +183,34 @@ def _on_ray(settings: "Settings", wanted: _Wanted) -> "list[VersionOnRay]":
 
 
 def _requirements(number: int, wanted: _Wanted) -> tuple[str, ...] | None:
-    """What is installed for a version: its own, but for what the gateway's own code needs. Raises
-    EnvironmentRefused, as `environment: own` does."""
+    """What is installed for a version: its own, but for what the gateway's own code needs. Raises NotRendered
+    where `environment: own` would refuse it, or where it asks for what the cluster has to have."""
     if (directory := _of(number, wanted.files)) is None:
         return None
+    from router.core.requirement_lines import package_of
+    from router.core.version_manifests import NotRendered
     from router.environments.rules import Rules, own_requirements
     from router.environments.wanted import read_wanted
+    from router.errors import EnvironmentRefused
 
-    found = read_wanted(Path(directory), Rules(own=own_requirements()))
+    try:
+        found = read_wanted(Path(directory), Rules(own=own_requirements()))
+    except EnvironmentRefused as why:
+        raise NotRendered(f"{wanted.model} {number}, {directory}: {why}") from why
+    if theirs := {_US, "ray"} & set(map(package_of, found.lines)):
+        raise NotRendered(
+            f"{wanted.model} {number}, {directory}: it asks for {' and '.join(sorted(theirs))}, of which the"
+            " cluster has to have one release: take the line out of its requirements.txt"
+        )
     if found.python:
         click.echo(
             f"{wanted.model} {number} was logged under Python {found.python}, and Ray's is the cluster's",
             err=True,
         )
-    ours = f"mlflow-canary-router=={release('mlflow-canary-router')}"
-    return ours, *found.own_lines, *found.lines, *found.constraints
+    lines = (f"{_US}=={release(_US)}", *found.own_lines, *found.lines)
+    # Plain requirements are all that `pip` of a runtime_env has: what only narrows would be installed.
+    named = set(map(package_of, lines))
+    return *lines, *(line for line in found.constraints if package_of(line) in named)
 
 
 def _where(settings: "Settings", model: str) -> "AddressSettings":

@@ -25,7 +25,8 @@ MOST_REQUESTS = 1000
 LEAST_GRACE_SECONDS = 20.0
 """Serve's own time for requests under way at a replica that is ended."""
 _LOWEST_FREE_PORT = 1024
-_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")
+_PREFIX = re.compile(r"(?!/-(?:/|$))(?:/[A-Za-z0-9._~-]+)*")
+"""Below /-/ Serve answers itself."""
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -121,10 +122,11 @@ def _application(wanted: VersionOnRay) -> dict[str, Any]:
     if wanted.requirements is not None:
         environment["pip"] = list(wanted.requirements)
     variables = {"MLFLOW_DISABLE_TELEMETRY": "true"}
-    if wanted.source is None:
-        if not wanted.registry.startswith(("http://", "https://")):
-            raise NotRendered("Ray does not reach this registry: name where its files lie by --source")
+    if wanted.registry.startswith(("http://", "https://")):
+        # A source may be looked up there, too: models:/, runs:/ and mlflow-artifacts:/ name no host.
         variables["MLFLOW_TRACKING_URI"] = wanted.registry
+    elif wanted.source is None:
+        raise NotRendered("Ray does not reach this registry: name where its files lie by --source")
     name = prefix.strip("/").replace("/", "-") or f"{_NOT_IN_NAMES.sub('-', wanted.model)}-v{wanted.number}"
     return {
         "name": name,

@@ -79,7 +79,12 @@ def test_objects_are_printed_as_yaml_without_credentials(config: Path) -> None:
         (["writes", "7", "--as", "ray"], "models.writes.writable"),
         (["fraud", "7", "--as", "deployment", "--files", "a"], "are of ray"),
         (["on_ray", "7", "8", "--as", "ray", "--source", "s3://a/7"], "--source has to hold {version}"),
-        (["on_ray", "7", "--as", "ray", "--files", "/nowhere"], "it has no requirements.txt"),
+        (
+            ["on_ray", "7", "--as", "ray", "--files", "/nowhere"],
+            "on_ray 7, /nowhere: it has no requirements.txt",
+        ),
+        (["on_ray", "7", "--as", "ray", "--source", "https://me:secret@a/7"], "--source holds credentials"),
+        (["fraud", "7", "--as", "deployment", "--source", "https://token@a/7"], "--source holds credentials"),
     ],
 )
 def test_what_does_not_fit_is_said_and_nothing_printed(config: Path, arguments: list[str], said: str) -> None:
@@ -142,6 +147,39 @@ def test_a_version_gets_what_it_was_logged_with_but_for_what_our_own_code_needs(
     assert first[0] == f"mlflow-canary-router=={version('mlflow-canary-router')}"
     assert "scikit-learn==1.5.8" in second
     assert "on_ray 7 was logged under Python 3.11.7" in done.stderr
+
+
+def requirements_of(config: Path, files: Path, text: str) -> Result:
+    (files / "requirements.txt").write_text(text)
+    arguments = ["on_ray", "7", "--as", "ray", "--files", str(files), "-c", str(config)]
+    return CliRunner().invoke(root, ["render", *arguments])
+
+
+def test_what_only_narrows_is_not_installed(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "constraints.txt").write_text("tensorflow==2.15\nscikit-learn<2\nray==2.40\n")
+
+    done = requirements_of(config, tmp_path, "-c constraints.txt\nscikit-learn>=1.5\n")
+
+    [application] = yaml.safe_load(done.stdout)["applications"]
+    pip = application["runtime_env"]["pip"]
+    assert "scikit-learn<2" in pip
+    assert not [line for line in pip if line.startswith(("tensorflow", "ray", "numpy", "pandas"))]
+
+
+@pytest.mark.parametrize("line", ["mlflow-canary-router==9", "ray[serve]==2.40", "Ray"])
+def test_what_the_cluster_has_to_have_is_no_version_s_to_choose(
+    config: Path, tmp_path: Path, line: str
+) -> None:
+    done = requirements_of(config, tmp_path, f"{line}\n")
+
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"on_ray 7, {tmp_path}: it asks for " in done.stderr
+
+
+def test_what_azure_has_before_the_host_is_no_user(config: Path) -> None:
+    done = render(config, "on_ray", "7", "--as", "ray", "--source", "abfss://models@a.dfs.core.windows.net/7")
+
+    assert "abfss://models@a.dfs.core.windows.net/7" in done.stdout
 
 
 def test_requirements_that_name_an_index_are_refused(config: Path, tmp_path: Path) -> None:

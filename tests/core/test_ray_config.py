@@ -85,6 +85,15 @@ def test_its_files_come_from_elsewhere_where_that_is_said() -> None:
 
 
 @pytest.mark.parametrize(
+    "source", ["models:/fraud/7", "runs:/1/model", "mlflow-artifacts:/1/model", "s3://a/7"]
+)
+def test_a_source_may_be_looked_up_in_the_registry(source: str) -> None:
+    [application] = rendered(wanted(source=source))["applications"]
+
+    assert application["runtime_env"]["env_vars"]["MLFLOW_TRACKING_URI"] == "http://mlflow.mlflow:5000"
+
+
+@pytest.mark.parametrize(
     ("engine", "path", "prefix"),
     [
         ("v2", V2_PATH, "/fraud-v7"),
@@ -156,6 +165,7 @@ def test_what_the_file_has_stays_as_it_is() -> None:
         ),
         (wanted(engine="mlflow", path="/fraud-v{version}"), "say where.path: /NAME-v{version}/invocations"),
         (wanted(path="/fraud%20v{version}/v2/models/fraud/infer"), "letters, digits, dots and dashes"),
+        (wanted(path="/-/v{version}/v2/models/fraud/infer"), "letters, digits, dots and dashes"),
         (wanted(registry="sqlite:///mlflow.db"), "by --source"),
     ],
 )
