@@ -6,6 +6,7 @@ remove files at any time: `systemd-tmpfiles` takes old ones and leaves the direc
 
 import fcntl
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -16,14 +17,18 @@ from pathlib import Path
 
 import mlflow
 import mlflow.artifacts
+from mlflow.exceptions import MlflowException, RestException
 from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
 
-from router.agent.cache import is_complete, part_of, place_of, publish, remove_leftovers
+from router.agent.cache import is_complete, model_directory, part_of, place_of, publish, remove_leftovers
 from router.agent.errors import DirectoryRefused
 from router.agent.manifest import FILES
 from router.core.ids import VersionId
 
 _FINGERPRINT = 16
+"""Hexadecimal digits."""
+_NO_ANSWER = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
+"""What MLflow's client says where nothing was answered, or by a proxy that had no answer either."""
 
 
 def download_version(version: VersionId, source: str) -> Path:
@@ -34,17 +39,15 @@ def download_version(version: VersionId, source: str) -> Path:
     that was written to, is replaced.
 
     `source`: whatever MLflow reads. Of `models:/NAME/NUMBER` the registry is asked each time, because a name
-    that was registered anew has other files. Raises what MLflow raises; RuntimeError where somebody else owns
-    the place, or may write to it.
+    that was registered anew has other files; where it gives no answer, what it said last is taken. Raises what
+    MLflow raises; RuntimeError where somebody else owns the place, or may write to it.
     """
-    if ModelsArtifactRepository.is_models_uri(source):
-        source = ModelsArtifactRepository.get_underlying_uri(source)
-    # `mlflow-artifacts:` has no host: it is that of the tracking server.
-    named = json.dumps([mlflow.get_tracking_uri(), source])
-    fingerprint = sha256(named.encode()).hexdigest()[:_FINGERPRINT]
     cache = Path(tempfile.gettempdir(), f"canary-router-{os.getuid()}")
     try:
-        place = place_of(cache, version.model, version.number, fingerprint)
+        if ModelsArtifactRepository.is_models_uri(source):
+            record = model_directory(cache, version.model) / f".source-{_fingerprint(source)}"
+            source = _looked_up(source, record)
+        place = place_of(cache, version.model, version.number, _fingerprint(source))
     except DirectoryRefused as error:
         # Serve's controller gets it, where our own classes may not be installed.
         why = str(error).partition(";")[0]  # what follows speaks of the gateway's settings
@@ -54,6 +57,28 @@ def download_version(version: VersionId, source: str) -> Path:
             remove_leftovers(cache)
             _download(source, place)
     return place / FILES
+
+
+def _fingerprint(source: str) -> str:
+    # `mlflow-artifacts:` has no host: it is that of the tracking server.
+    named = json.dumps([mlflow.get_tracking_uri(), source])
+    return sha256(named.encode()).hexdigest()[:_FINGERPRINT]
+
+
+def _looked_up(source: str, record: Path) -> str:
+    """Where the files of `models:/…` lie, by the registry; by `record`, where it gives no answer at all."""
+    try:
+        found = str(ModelsArtifactRepository.get_underlying_uri(source))
+    except MlflowException as error:
+        # Any answer counts, such as that the version is not there any more.
+        if isinstance(error, RestException) or error.error_code not in _NO_ANSWER or not record.exists():
+            raise
+        logging.getLogger(__name__).warning("the registry gives no answer: %s lies where it did last", source)
+        return record.read_text(encoding="utf-8")
+    written = record.with_name(f"{record.name}-{os.getpid()}")
+    written.write_text(found, encoding="utf-8")
+    written.rename(record)
+    return found
 
 
 def _download(source: str, place: Path) -> None:

@@ -4,18 +4,22 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mlflow
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException, RestException
+from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
 
 from router.agent.cache import PART
 from router.core.ids import VersionId
 from router.worker import version_download
 from router.worker.version_download import download_version
 from tests.support.empty_database import empty_database
+from tests.support.ports import free_port
 
 FRAUD_7 = VersionId("fraud", 7)
 
@@ -68,6 +72,52 @@ def test_a_number_that_was_registered_anew_has_its_own_files(
             client.delete_registered_model("fraud")
     finally:
         mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture
+def registry_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str | MlflowException | None], None]]:
+    """Sets what a registry says of every `models:/`; None: its address is asked, where nobody listens."""
+    before = mlflow.get_tracking_uri()
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    mlflow.set_tracking_uri(f"http://127.0.0.1:{free_port()}")
+    asked = ModelsArtifactRepository.get_underlying_uri
+
+    def says(answer: str | MlflowException | None) -> None:
+        def get_underlying_uri(uri: str) -> str:
+            if isinstance(answer, MlflowException):
+                raise answer
+            return str(asked(uri)) if answer is None else answer
+
+        monkeypatch.setattr(ModelsArtifactRepository, "get_underlying_uri", staticmethod(get_underlying_uri))
+
+    yield says
+    mlflow.set_tracking_uri(before)
+
+
+def test_a_registry_that_is_away_keeps_no_replica_from_starting_where_the_files_are(
+    tmp_path: Path, registry_at: Callable[[str | MlflowException | None], None]
+) -> None:
+    registry_at(made(tmp_path / "7", "seven").as_uri())
+    first = download_version(FRAUD_7, "models:/fraud/7")
+    shutil.rmtree(tmp_path / "7")
+    registry_at(None)
+
+    assert download_version(FRAUD_7, "models:/fraud/7") == first
+    with pytest.raises(MlflowException, match="failed with exception"):
+        download_version(VersionId("fraud", 8), "models:/fraud/8")
+
+
+def test_a_registry_that_answers_is_believed(
+    tmp_path: Path, registry_at: Callable[[str | MlflowException | None], None]
+) -> None:
+    """A version that was deleted does not start again, nor one that is no business of this user any more."""
+    registry_at(made(tmp_path / "7", "seven").as_uri())
+    download_version(FRAUD_7, "models:/fraud/7")
+
+    for code in ("RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED", "INTERNAL_ERROR"):
+        registry_at(RestException({"error_code": code, "message": "no"}))
+        with pytest.raises(RestException):
+            download_version(FRAUD_7, "models:/fraud/7")
 
 
 def parts() -> list[Path]:
