@@ -39,8 +39,9 @@ def download_version(version: VersionId, source: str) -> Path:
     that was written to, is replaced.
 
     `source`: whatever MLflow reads. Of `models:/NAME/NUMBER` the registry is asked each time, because a name
-    that was registered anew has other files; where it gives no answer, what it said last is taken. Raises what
-    MLflow raises; RuntimeError where somebody else owns the place, or may write to it.
+    that was registered anew has other files; where it gives no answer, what it said last is taken.
+
+    Raises what MLflow raises; RuntimeError where somebody else owns the place, or may write to it.
     """
     cache = Path(tempfile.gettempdir(), f"canary-router-{os.getuid()}")
     try:
