@@ -147,11 +147,13 @@ fleet: $(VENV)/test.stamp
 	@FAULTS_FIGURES=$${FAULTS_FIGURES:-.faults/fleet.md} \
 	  $(BIN)/python -m pytest -m 'slow or not slow' tests/fleet $(PYTEST_ARGS)
 
-# Bases and layers are kept in .image for the next time.
+# Bases and layers are kept in .image for the next time. What can not be built is a failure: nothing else is asked for.
 image: $(VENV)/test.stamp
-	@TEST_IMAGE=$(CURDIR)/.image FAULTS_FIGURES=$${FAULTS_FIGURES:-.faults/image.md} \
+	@TESTS_MUST_RUN=1 TEST_IMAGE=$(CURDIR)/.image FAULTS_FIGURES=$${FAULTS_FIGURES:-.faults/image.md} \
 	  $(BIN)/python -m pytest -n 0 -m slow tests/fleet/test_built_image.py $(PYTEST_ARGS)
 
+# A build that was killed leaves its files mounted below .image.
 clean:
+	-@[ ! -d .image ] || buildah --root $(CURDIR)/.image/images --runroot $(CURDIR)/.image/run rm --all >/dev/null 2>&1
 	rm -rf $(VENV) $(MATRIX_VENVS) $(NEWEST) $(MLSERVER) $(KSERVE) $(RAY) .demo .demo-environments .bench .faults .image .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 	find router tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

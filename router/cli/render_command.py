@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from router.settings import Settings
     from router.settings.where import AddressSettings
 
+_US = "mlflow-canary-router"
+
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
@@ -80,6 +82,8 @@ def render(
     beside: Path | None,
 ) -> None:
     """Print what runs each VERSION of MODEL at its address. Nothing is asked, and nothing applied."""
+    from router.core.version_manifests import has_credentials
+
     wanted = _Wanted(model, tuple(dict.fromkeys(versions)), kind, source, image, files, beside)
     if wanted.is_of_ray and image is not None:
         raise click.UsageError("--image is not of ray: its processes run in the image of the cluster")
@@ -88,31 +92,30 @@ def render(
     for name, text in (("--source", source), ("--files", files)):
         if text is not None and "{version}" not in text and len(wanted.numbers) > 1:
             raise click.UsageError(f"{name} has to hold {{version}}: there are several")
+    if source is not None and has_credentials(source):
+        raise click.UsageError(
+            "--source holds credentials, which what is printed may not: a Secret brings them"
+        )
     sys.exit(_render(config_path, wanted))
 
 
 def _render(config_path: Path, wanted: _Wanted) -> int:
-    from ruamel.yaml import YAML
-
     from router.adapters.config.file import load_settings
+    from router.cli.printed_yaml import printed
     from router.core.version_manifests import NotRendered, manifests
-    from router.errors import EnvironmentRefused
 
     settings = load_settings(config_path, os.environ, {}).settings
-    yaml = YAML()
-    yaml.representer.ignore_aliases = lambda *_: True
-    yaml.width = 4096
     try:
         if wanted.is_of_ray:
-            documents = [_ray_file(settings, wanted, yaml)]
+            text = _ray_file(settings, wanted)
         else:
             kind: Any = wanted.kind
             objects = [manifests(kind, one) for one in _to_run(settings, wanted)]
-            documents = [document for each in objects for document in each]
-    except (NotRendered, EnvironmentRefused) as why:
+            text = printed([document for each in objects for document in each])
+    except NotRendered as why:
         click.echo(str(why), err=True)
         return 2
-    yaml.dump_all(documents, sys.stdout)
+    click.echo(text, nl=False)
     return 0
 
 
@@ -132,31 +135,37 @@ def _to_run(settings: "Settings", wanted: _Wanted) -> "list[VersionToRun]":
     ]
 
 
-def _ray_file(settings: "Settings", wanted: _Wanted, yaml: Any) -> Any:
+def _ray_file(settings: "Settings", wanted: _Wanted) -> str:
     """What was deployed last, and the versions that it has not."""
-    from ruamel.yaml.error import YAMLError
-
-    from router.core.ray_config import add_to, new_file
+    from router.cli.printed_yaml import printed, read, with_more
+    from router.core.ray_config import APPLICATIONS, add_to, new_file
     from router.core.version_manifests import NotRendered
 
     versions = _on_ray(settings, wanted)
     if wanted.beside is None:
         file = new_file(_where(settings, wanted.model).http)
-    else:
-        try:
-            file = yaml.load(wanted.beside)
-        except (YAMLError, OSError, ValueError) as error:
-            raise NotRendered(f"{wanted.beside} can not be read: {type(error).__name__}") from error
-    for name in add_to(file, versions):
+        add_to(file, versions)
+        return printed([file])
+    file = read(wanted.beside)
+    try:
+        added = add_to(file, versions)
+    except NotRendered as why:
+        raise NotRendered(f"{wanted.beside}: {why}") from why
+    for name in added.present:
         click.echo(f"{wanted.beside} has {name} already, which is left as it is", err=True)
-    return file
+    return with_more(wanted.beside, APPLICATIONS, added.new)
 
 
 def _on_ray(settings: "Settings", wanted: _Wanted) -> "list[VersionOnRay]":
     from router.core.ray_config import VersionOnRay
-    from router.core.version_manifests import without_credentials
+    from router.core.version_manifests import NotRendered, without_credentials
 
     where, model = _where(settings, wanted.model), settings.models[wanted.model]
+    if model.writable:
+        raise NotRendered(
+            f"models.{wanted.model}.writable gives each process files of its own, and processes on Ray share"
+            " them: a version that writes to its files can not run there"
+        )
     answers: dict[str, Any] = {"max_rows": model.max_rows, "nan_is_null": model.nan}
     if model.configuration:
         answers["model_config"] = model.configuration
@@ -174,21 +183,34 @@ def _on_ray(settings: "Settings", wanted: _Wanted) -> "list[VersionOnRay]":
 
 
 def _requirements(number: int, wanted: _Wanted) -> tuple[str, ...] | None:
-    """What is installed for a version: its own, but for what the gateway's own code needs. Raises
-    EnvironmentRefused, as `environment: own` does."""
+    """What is installed for a version: its own, but for what the gateway's own code needs. Raises NotRendered
+    where `environment: own` would refuse it, or where it asks for what the cluster has to have."""
     if (directory := _of(number, wanted.files)) is None:
         return None
+    from router.core.requirement_lines import package_of
+    from router.core.version_manifests import NotRendered
     from router.environments.rules import Rules, own_requirements
     from router.environments.wanted import read_wanted
+    from router.errors import EnvironmentRefused
 
-    found = read_wanted(Path(directory), Rules(own=own_requirements()))
+    try:
+        found = read_wanted(Path(directory), Rules(own=own_requirements()))
+    except EnvironmentRefused as why:
+        raise NotRendered(f"{wanted.model} {number}, {directory}: {why}") from why
+    if theirs := {_US, "ray"} & set(map(package_of, found.lines)):
+        raise NotRendered(
+            f"{wanted.model} {number}, {directory}: it asks for {' and '.join(sorted(theirs))}, of which the"
+            " cluster has to have one release: take the line out of its requirements.txt"
+        )
     if found.python:
         click.echo(
             f"{wanted.model} {number} was logged under Python {found.python}, and Ray's is the cluster's",
             err=True,
         )
-    ours = f"mlflow-canary-router=={release('mlflow-canary-router')}"
-    return ours, *found.own_lines, *found.lines, *found.constraints
+    lines = (f"{_US}=={release(_US)}", *found.own_lines, *found.lines)
+    # Plain requirements are all that `pip` of a runtime_env has: what only narrows would be installed.
+    named = set(map(package_of, lines))
+    return *lines, *(line for line in found.constraints if package_of(line) in named)
 
 
 def _where(settings: "Settings", model: str) -> "AddressSettings":

@@ -14,6 +14,8 @@ from router.core.version_address import PLACEHOLDER, VersionAddress, default_pat
 from router.core.version_manifests import NotRendered
 
 IMPORT_PATH = "router.ray_serve.application:application"
+APPLICATIONS = "applications"
+"""Key of the list in the file."""
 DEPLOYMENT = "Version"
 """Name of the deployment in each application."""
 PORT = 8000
@@ -23,7 +25,8 @@ MOST_REQUESTS = 1000
 LEAST_GRACE_SECONDS = 20.0
 """Serve's own time for requests under way at a replica that is ended."""
 _LOWEST_FREE_PORT = 1024
-_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")
+_PREFIX = re.compile(r"(?!/-(?:/|$))(?:/[A-Za-z0-9._~-]+)*")
+"""Below /-/ Serve answers itself."""
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -50,36 +53,67 @@ def new_file(base: str) -> dict[str, Any]:
     port = urlsplit(base.replace(PLACEHOLDER, "1")).port or PORT
     return {
         "http_options": {"host": "0.0.0.0", "port": port if port >= _LOWEST_FREE_PORT else PORT},
-        "applications": [],
+        APPLICATIONS: [],
     }
 
 
-def add_to(file: Any, wanted: Sequence[VersionOnRay]) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What became of versions that a file was to have."""
+
+    new: Sequence[dict[str, Any]]
+    """Applications that were added to it."""
+    present: Sequence[str]
+    """Names of those that it has already."""
+
+
+def add_to(file: Any, wanted: Sequence[VersionOnRay]) -> Added:
     """Add applications for `wanted` to `file`, in their order; whatever is in it stays as it is.
 
-    `file`: what was read of YAML, or `new_file`.
-
-    Returns the names of those that it has already. Raises NotRendered, and has then added nothing.
+    `file`: what was read of YAML, or `new_file`. Raises NotRendered, and has then added nothing.
     """
-    there = file.get("applications") if isinstance(file, Mapping) else None
+    there = file.get(APPLICATIONS) if isinstance(file, Mapping) else None
     if not isinstance(there, list) or not all(isinstance(one, Mapping) for one in there):
         raise NotRendered("it is no configuration file of Ray Serve: it has no list of applications")
-    names = {str(one.get("name", "default")): str(one.get("route_prefix", "/")) for one in there}
-    present, new = [], []
+    all_of_it, present, new = list(there), [], []
     for one in map(_application, wanted):
-        name, prefix = one["name"], one["route_prefix"]
-        if names.get(name) == prefix:
-            present.append(name)
-        elif name in names or prefix in names.values():
+        if any(_is_same(one, other) for other in all_of_it):
+            present.append(one["name"])
+        elif clash := next((other for other in all_of_it if _clash(one, other)), None):
             raise NotRendered(
-                f"another application has the name {name} or the route prefix {prefix}: each version has"
-                " its own, by {version} in where.path"
+                f"another application ({_of_whom(clash)}) has the name {one['name']} or the route prefix"
+                f" {one['route_prefix']}: each version of each model has its own, by the model's name and"
+                " {version} in where.path"
             )
         else:
-            names[name] = prefix
+            all_of_it.append(one)
             new.append(one)
     there.extend(new)
-    return present
+    return Added(new, present)
+
+
+def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether it is the same version at the same place; whatever else its entry says."""
+    return _place(one) == _place(other) and _version(one) == _version(other)
+
+
+def _clash(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return any(mine == theirs for mine, theirs in zip(_place(one), _place(other), strict=True))
+
+
+def _place(application: Mapping[str, Any]) -> tuple[str, str]:
+    """Name and route prefix, by Serve's own defaults."""
+    return str(application.get("name", "default")), str(application.get("route_prefix", "/"))
+
+
+def _version(application: Mapping[str, Any]) -> tuple[Any, Any]:
+    args = application.get("args")
+    return (args.get("model"), args.get("version")) if isinstance(args, Mapping) else (None, None)
+
+
+def _of_whom(application: Mapping[str, Any]) -> str:
+    model, number = _version(application)
+    return "of others" if model is None else f"{model} {number}"
 
 
 def _application(wanted: VersionOnRay) -> dict[str, Any]:
@@ -88,10 +122,11 @@ def _application(wanted: VersionOnRay) -> dict[str, Any]:
     if wanted.requirements is not None:
         environment["pip"] = list(wanted.requirements)
     variables = {"MLFLOW_DISABLE_TELEMETRY": "true"}
-    if wanted.source is None:
-        if not wanted.registry.startswith(("http://", "https://")):
-            raise NotRendered("Ray does not reach this registry: name where its files lie by --source")
+    if wanted.registry.startswith(("http://", "https://")):
+        # A source may be looked up there, too: models:/, runs:/ and mlflow-artifacts:/ name no host.
         variables["MLFLOW_TRACKING_URI"] = wanted.registry
+    elif wanted.source is None:
+        raise NotRendered("Ray does not reach this registry: name where its files lie by --source")
     name = prefix.strip("/").replace("/", "-") or f"{_NOT_IN_NAMES.sub('-', wanted.model)}-v{wanted.number}"
     return {
         "name": name,

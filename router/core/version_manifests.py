@@ -14,6 +14,7 @@ MLFLOW_IMAGE = "ghcr.io/mlflow/mlflow"
 MLSERVER_IMAGE = "docker.io/seldonio/mlserver:1.7.1-mlflow"
 PREDICTOR = "-predictor"
 """What KServe puts behind the name of an InferenceService for the Service that is asked."""
+_CONTAINER_BEFORE_HOST = ("abfs", "abfss", "wasb", "wasbs")
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _MODEL = "/mnt/models"
 _USER = 10001
@@ -61,6 +62,13 @@ def without_credentials(uri: str) -> str:
     """`uri` as it may stand in Git: a pod gets its credentials from a Secret."""
     parts = urlsplit(uri)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else uri
+
+
+def has_credentials(uri: str) -> bool:
+    """Whether there is a user in `uri`; what Azure's addresses have before the @ is a container."""
+    parts = urlsplit(uri)
+    user, at, _ = parts.netloc.rpartition("@")
+    return bool(at) and (parts.scheme not in _CONTAINER_BEFORE_HOST or ":" in user)
 
 
 def _place(wanted: VersionToRun) -> _Place:

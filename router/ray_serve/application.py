@@ -50,7 +50,7 @@ class Version:
         """Fetch, load and warm up. Raises RuntimeError with one bounded line."""
         self._predict_timeout_seconds = arguments.predict_timeout_seconds
         version = VersionId(arguments.model, arguments.version)
-        directory = download_version(arguments.source)
+        directory = download_version(version, arguments.source)
         spec = LoadSpec(
             *(version, str(directory), ()),
             batches=False,

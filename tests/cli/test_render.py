@@ -4,6 +4,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 from ruamel.yaml import YAML
 
@@ -14,12 +15,37 @@ registry: {uri: "http://me:secret@mlflow.mlflow:5000"}
 models:
   fraud: {split: {production: 100}, where: {http: "http://fraud-v{version}.models:8080"}}
   local: {split: {production: 100}}
+  writes:
+    split: {production: 100}
+    writable: true
+    where: {http: "http://ray-serve.ray:8000", protocol: mlflow, path: "/writes-v{version}/invocations"}
   on_ray:
     split: {production: 100}
     nan: "null"
     model_config: {k: 1}
     predict_timeout_seconds: 30
     where: {http: "http://ray-serve.ray:8000", protocol: mlflow, path: "/on_ray-v{version}/invocations"}
+"""
+
+OTHERS = """\
+applications:
+- name: chat  # of another team
+  route_prefix: /chat
+  import_path: chat:app
+  args:
+    a: "yes"
+    b: 'on'
+    c: "12:30:45"
+    d: on
+    e: 12:30:45
+    f: 0o17
+    g: '1e3'
+    h: 1.0e-05
+    i: 010
+    j: 2026-11-29
+    k: |
+      two
+      lines
 """
 
 
@@ -48,11 +74,17 @@ def test_objects_are_printed_as_yaml_without_credentials(config: Path) -> None:
     [
         (["local", "7", "--as", "deployment"], "models.local.where is local"),
         (["fraud", "7", "--as", "inferenceservice"], "KServe answers at NAME-predictor"),
-        (["fraud", "7", "8", "--as", "ray"], "another application has the name fraud-v8"),
+        (["fraud", "7", "8", "--as", "ray"], "another application (fraud 7) has the name fraud-v8"),
         (["on_ray", "7", "--as", "ray", "--image", "a"], "--image is not of ray"),
+        (["writes", "7", "--as", "ray"], "models.writes.writable"),
         (["fraud", "7", "--as", "deployment", "--files", "a"], "are of ray"),
         (["on_ray", "7", "8", "--as", "ray", "--source", "s3://a/7"], "--source has to hold {version}"),
-        (["on_ray", "7", "--as", "ray", "--files", "/nowhere"], "it has no requirements.txt"),
+        (
+            ["on_ray", "7", "--as", "ray", "--files", "/nowhere"],
+            "on_ray 7, /nowhere: it has no requirements.txt",
+        ),
+        (["on_ray", "7", "--as", "ray", "--source", "https://me:secret@a/7"], "--source holds credentials"),
+        (["fraud", "7", "--as", "deployment", "--source", "https://token@a/7"], "--source holds credentials"),
     ],
 )
 def test_what_does_not_fit_is_said_and_nothing_printed(config: Path, arguments: list[str], said: str) -> None:
@@ -117,6 +149,39 @@ def test_a_version_gets_what_it_was_logged_with_but_for_what_our_own_code_needs(
     assert "on_ray 7 was logged under Python 3.11.7" in done.stderr
 
 
+def requirements_of(config: Path, files: Path, text: str) -> Result:
+    (files / "requirements.txt").write_text(text)
+    arguments = ["on_ray", "7", "--as", "ray", "--files", str(files), "-c", str(config)]
+    return CliRunner().invoke(root, ["render", *arguments])
+
+
+def test_what_only_narrows_is_not_installed(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "constraints.txt").write_text("tensorflow==2.15\nscikit-learn<2\nray==2.40\n")
+
+    done = requirements_of(config, tmp_path, "-c constraints.txt\nscikit-learn>=1.5\n")
+
+    [application] = yaml.safe_load(done.stdout)["applications"]
+    pip = application["runtime_env"]["pip"]
+    assert "scikit-learn<2" in pip
+    assert not [line for line in pip if line.startswith(("tensorflow", "ray", "numpy", "pandas"))]
+
+
+@pytest.mark.parametrize("line", ["mlflow-canary-router==9", "ray[serve]==2.40", "Ray"])
+def test_what_the_cluster_has_to_have_is_no_version_s_to_choose(
+    config: Path, tmp_path: Path, line: str
+) -> None:
+    done = requirements_of(config, tmp_path, f"{line}\n")
+
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"on_ray 7, {tmp_path}: it asks for " in done.stderr
+
+
+def test_what_azure_has_before_the_host_is_no_user(config: Path) -> None:
+    done = render(config, "on_ray", "7", "--as", "ray", "--source", "abfss://models@a.dfs.core.windows.net/7")
+
+    assert "abfss://models@a.dfs.core.windows.net/7" in done.stdout
+
+
 def test_requirements_that_name_an_index_are_refused(config: Path, tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").write_text("--index-url https://example.com\n")
 
@@ -141,13 +206,55 @@ def test_a_version_is_added_to_the_file_that_was_deployed_last(config: Path, tmp
     assert f"{deployed} has on_ray-v7 already, which is left as it is" in done.stderr
 
 
-@pytest.mark.parametrize("text", ["a: [", "a", "applications: 3"])
-def test_a_file_that_serve_would_not_read_is_refused(config: Path, tmp_path: Path, text: str) -> None:
+def test_what_the_file_has_is_printed_as_serve_reads_it(config: Path, tmp_path: Path) -> None:
+    """Args that changed, if only by lost quotes, would have Serve replace the application's processes."""
+    deployed = tmp_path / "serve.yaml"
+    deployed.write_text(OTHERS)
+
+    done = render(config, "on_ray", "7", "--as", "ray", "--beside", str(deployed))
+
+    assert done.stdout.startswith(OTHERS)
+    found = yaml.safe_load(done.stdout)
+    assert found["applications"][:-1] == yaml.safe_load(OTHERS)["applications"]
+    assert found["applications"][-1]["args"]["model"] == "on_ray"
+
+
+def test_what_the_settings_say_is_printed_as_serve_reads_it(config: Path, tmp_path: Path) -> None:
+    values = '{mode: "off", t: "12:30:45", rate: 1.0e-05, n: "0o17", when: "2026-11-29"}'
+    config.write_text(CONFIG.replace("{k: 1}", values))
+    (tmp_path / "serve.yaml").write_text("applications: []\n")
+
+    for beside in ([], ["--beside", str(tmp_path / "serve.yaml")]):
+        done = render(config, "on_ray", "7", "--as", "ray", *beside)
+
+        assert yaml.safe_load(done.stdout)["applications"][0]["args"]["model_config"] == {
+            "mode": "off",
+            "t": "12:30:45",
+            "rate": 1e-05,
+            "n": "0o17",
+            "when": "2026-11-29",
+        }
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [", "line 1: "),
+        ("a", "no configuration file of Ray Serve"),
+        ("applications: 3", "no configuration file of Ray Serve"),
+        ("", "is empty: print into another file than the one of --beside"),
+        ("# nothing\n", "is empty"),
+    ],
+)
+def test_a_file_that_serve_would_not_read_is_refused(
+    config: Path, tmp_path: Path, text: str, said: str
+) -> None:
     (tmp_path / "serve.yaml").write_text(text)
 
     arguments = ["on_ray", "7", "--as", "ray", "--beside", str(tmp_path / "serve.yaml"), "-c", str(config)]
     done = CliRunner().invoke(root, ["render", *arguments])
 
     assert (done.exit_code, done.stdout) == (2, "")
-    assert done.stderr
+    assert str(tmp_path / "serve.yaml") in done.stderr
+    assert said in done.stderr
     assert done.exception is None or isinstance(done.exception, SystemExit)

@@ -85,6 +85,15 @@ def test_its_files_come_from_elsewhere_where_that_is_said() -> None:
 
 
 @pytest.mark.parametrize(
+    "source", ["models:/fraud/7", "runs:/1/model", "mlflow-artifacts:/1/model", "s3://a/7"]
+)
+def test_a_source_may_be_looked_up_in_the_registry(source: str) -> None:
+    [application] = rendered(wanted(source=source))["applications"]
+
+    assert application["runtime_env"]["env_vars"]["MLFLOW_TRACKING_URI"] == "http://mlflow.mlflow:5000"
+
+
+@pytest.mark.parametrize(
     ("engine", "path", "prefix"),
     [
         ("v2", V2_PATH, "/fraud-v7"),
@@ -138,9 +147,10 @@ def test_what_the_file_has_stays_as_it_is() -> None:
     deployed["http_options"]["port"] = 9000
     before = deepcopy(deployed)
 
-    present = add_to(deployed, [wanted(7), wanted(8)])
+    added = add_to(deployed, [wanted(7), wanted(8)])
 
-    assert present == ["fraud-v7"]
+    assert added.present == ["fraud-v7"]
+    assert [one["name"] for one in added.new] == ["fraud-v8"]
     assert deployed["applications"][:-1] == before["applications"]
     assert deployed["applications"][-1]["name"] == "fraud-v8"
     assert deployed["http_options"] == before["http_options"]
@@ -155,6 +165,7 @@ def test_what_the_file_has_stays_as_it_is() -> None:
         ),
         (wanted(engine="mlflow", path="/fraud-v{version}"), "say where.path: /NAME-v{version}/invocations"),
         (wanted(path="/fraud%20v{version}/v2/models/fraud/infer"), "letters, digits, dots and dashes"),
+        (wanted(path="/-/v{version}/v2/models/fraud/infer"), "letters, digits, dots and dashes"),
         (wanted(registry="sqlite:///mlflow.db"), "by --source"),
     ],
 )
@@ -170,8 +181,24 @@ def test_what_would_answer_elsewhere_is_not_rendered(one: VersionOnRay, said: st
 
 def test_two_applications_never_have_one_prefix() -> None:
     """As with one address for all versions, or where somebody else's application is there."""
-    with pytest.raises(NotRendered, match="another application has the name"):
-        rendered(wanted(6, path=None), wanted(7, path=None))
+    with pytest.raises(NotRendered, match=r"another application \(fraud 6\) has the name"):
+        rendered(wanted(6, path="/x/v2/models/fraud/infer"), wanted(7, path="/x/v2/models/fraud/infer"))
+
+
+def test_a_version_is_there_only_where_model_and_number_are_its_own() -> None:
+    """Else callers of one model would get answers of another."""
+    deployed = rendered(wanted(7, "mlflow", "/v{version}/invocations", model="a"))
+
+    with pytest.raises(NotRendered, match=r"another application \(a 7\) has the name v7"):
+        add_to(deployed, [wanted(7, "mlflow", "/v{version}/invocations", model="b")])
+
+    assert [one["args"]["model"] for one in deployed["applications"]] == ["a"]
+
+
+def test_versions_with_a_cluster_each_do_not_share_a_file() -> None:
+    base = "http://r-{version}.ray:8000"
+    with pytest.raises(NotRendered, match=r"another application \(fraud 7\)"):
+        rendered(*(wanted(one, "mlflow", "/x/invocations", base=base) for one in (7, 8)))
 
 
 @pytest.mark.parametrize("file", [{}, None, "a", {"applications": None}, {"applications": ["fraud"]}])

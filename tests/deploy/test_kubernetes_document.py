@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from typing import Any
 
 import click
@@ -105,3 +106,13 @@ def test_what_holds_by_default_is_said_as_it_is(found: list[Object]) -> None:
     assert "adds half of what is there every two minutes" in sentence
     assert defaults["autoscaling"]["scaleDownSeconds"] == 600
     assert "waits ten minutes before it takes a pod away" in sentence
+
+
+def test_the_bounds_that_a_version_on_ray_has_beside_it_are_those_of_the_package() -> None:
+    """Of packages that versions are likely to pin."""
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    bounds = dict(line.split(">=", 1) for line in dependencies if ">=" in line)
+    (line,) = [one for one in DOCUMENT.read_text().splitlines() if one.startswith("- **What is installed**")]
+
+    for name in ("numpy", "pandas", "scikit-learn", "scipy", "pyarrow", "pydantic", "aiohttp"):
+        assert f"{name} {bounds[name]}" in line

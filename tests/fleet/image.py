@@ -71,13 +71,14 @@ def built_image(place: Path, say: Callable[[str], object] = print) -> Iterator[I
     store = _Store(place)
     base = _base(store, place, say)
     say(f"building the image on {base}")
-    with tempfile.TemporaryDirectory(dir=place) as directory:
-        _pip_settings(Path(directory))
+    # Settings of pip may hold a password: they are never below the kept directory.
+    with tempfile.TemporaryDirectory(dir=place) as directory, tempfile.TemporaryDirectory() as home:
+        _pip_settings(Path(home))
         store.buildah(
             *("build", "--isolation", "chroot", "--network", "host", "--pull=never", "--layers"),
             *("--format", "docker"),  # which knows of health checks
             # Over a directory that the base has: a place of its own would be left in the image, empty.
-            *("--volume", f"{directory}:/root:ro"),
+            *("--volume", f"{home}:/root:ro"),
             *("--ignorefile", str(DEPLOY / "Dockerfile.dockerignore")),
             *("--file", str(DEPLOY / "Dockerfile"), "--tag", NAME, str(DEPLOY.parent)),
         )
@@ -119,12 +120,19 @@ def _base(store: _Store, place: Path, say: Callable[[str], object]) -> str:
     """Have what the Dockerfile begins with in the store, and say what it is."""
     [(tag, minor, release)] = set(BASE.findall((DEPLOY / "Dockerfile").read_text()))
     name = f"docker.io/library/{tag}"
-    if store.tried("inspect", "--type", "image", name).returncode != 0 and (
-        store.tried("pull", "--quiet", "--retry", "0", name).returncode != 0
-    ):
+    there = _described(store, name)
+    if there != name and store.tried("pull", "--quiet", "--retry", "0", name).returncode != 0 and not there:
         say(f"no registry gives {name}; making it from Debian's mirror")
         _make_base(store, place, name, minor, release)
-    labels = json.loads(store.buildah("inspect", "--type", "image", name))["Docker"]["config"]["Labels"] or {}
+    return _described(store, name)
+
+
+def _described(store: _Store, name: str) -> str:
+    """What lies in the store under the name: the name itself where it is the official one; empty: nothing."""
+    found = store.tried("inspect", "--type", "image", name)
+    if found.returncode != 0:
+        return ""
+    labels = json.loads(found.stdout)["Docker"]["config"]["Labels"] or {}
     return str(labels.get("description", name))
 
 
