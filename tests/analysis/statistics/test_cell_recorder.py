@@ -365,6 +365,19 @@ def test_more_scores_without_a_number_than_requests_of_a_record_wait_for_later_o
     assert [only(observed(seen, request(1, bin_index=5))).canary.invalid for _ in range(4)] == [1, 1, 1, 0]
 
 
+def test_scores_without_a_number_that_wait_for_a_record_outlast_another_line() -> None:
+    seen = recorder(output=SCORE)
+    observed(seen, *[request(1, bin_index=SCORED_LATER)] * 3)
+    for _ in range(3):
+        seen.score(ReadScore(1, SPLIT, None), canary=True)
+    seen.change_line(0.125)
+
+    assert only(seen.drain(groups=False)).canary.invalid == 0, (
+        "it has no requests but those of a record before"
+    )
+    assert [only(observed(seen, request(1, bin_index=5))).canary.invalid for _ in range(4)] == [1, 1, 1, 0]
+
+
 def test_a_later_score_counts_by_the_split_that_routed_its_request() -> None:
     seen = recorder(output=SCORE)
     observed(seen, request(1, bin_index=SCORED_LATER), groups=True)
