@@ -60,6 +60,11 @@ class Adapter:
         """Where the version is asked, elsewhere."""
         raise NotImplementedError
 
+    @property
+    def names_version(self) -> bool:
+        """Whether what runs a version elsewhere says which version it holds."""
+        return self.protocol == "v2"
+
     def body(self, text: str) -> bytes:
         """A request with one text."""
         if self.protocol == "mlflow":
@@ -101,11 +106,6 @@ class ProcessPerVersion(Adapter):
     elsewhere: bool = True
     port: int = field(default_factory=free_port)
     running: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
-
-    @property
-    def names_version(self) -> bool:
-        """Whether the server says which version it holds."""
-        return self.protocol == "v2"
 
     @property
     def where(self) -> str:
