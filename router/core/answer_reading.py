@@ -50,6 +50,17 @@ class AnswerReading:
 NOTHING_READ = AnswerReading()
 
 
+def parse_answer(body: bytes) -> Any:
+    """The JSON of an answer, MLflow's literals for NaN and infinities included.
+
+    Raises ValueError where it is none, and RecursionError where it is nested too deeply.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return json.loads(body)
+
+
 def read_answer(body: bytes, output: OutputSpec | None) -> AnswerReading:
     """What `body` says, of the output that is counted; None: of the first one.
 
@@ -58,7 +69,7 @@ def read_answer(body: bytes, output: OutputSpec | None) -> AnswerReading:
     if len(body) > MOST_BYTES:
         return NOTHING_READ
     try:
-        document = _parsed(body)
+        document = parse_answer(body)
     except (ValueError, RecursionError):
         return NOTHING_READ
     if not isinstance(document, dict):
@@ -68,13 +79,6 @@ def read_answer(body: bytes, output: OutputSpec | None) -> AnswerReading:
     if isinstance(tensors := document.get("outputs"), list) and all(map(_is_tensor, tensors)):
         return _of_tensors(tensors, output)
     return AnswerReading(frozenset(_kinds_of([document])))
-
-
-def _parsed(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:  # MLflow's literals for NaN and infinities
-        return json.loads(body)
 
 
 def _of_predictions(predictions: Any, output: OutputSpec | None) -> AnswerReading:

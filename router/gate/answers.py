@@ -1,13 +1,13 @@
 """What versions answer to requests of the gate: asked and read as a gateway and a caller do."""
 
 import asyncio
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
 
+from router.core.answer_reading import parse_answer
 from router.core.redaction import redact_line
 from router.core.scores import cell_of
 from router.gate.errors import AnswerRefused, Arm
@@ -109,7 +109,7 @@ def predictions_in(answer: Answer) -> Any | Fault:
     if not answer.one_per_row:
         return Fault(f"it answered {_rows(answer.answer_rows)} to a request of {_rows(answer.rows)}")
     try:
-        document = _parsed(answer.body)
+        document = parse_answer(answer.body)
     except ValueError:
         return Fault("its answer is no JSON")
     if not isinstance(document, dict) or "predictions" not in document:
@@ -143,13 +143,6 @@ def kind_of(value: Any) -> str:
         return "null"
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
     return names.get(type(value), type(value).__name__)
-
-
-def _parsed(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return json.loads(body)  # MLflow writes NaN as a literal, which Python's parser takes
 
 
 def _message_in(answer: Answer) -> str:

@@ -4,7 +4,6 @@ What is counted, and how, is what a worker counts of the same predictions, as fa
 code of the version runs here.
 """
 
-import json
 import math
 import os
 import resource
@@ -17,9 +16,9 @@ from operator import add
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pandas as pd
 
+from router.core.answer_reading import parse_answer
 from router.core.scores import OutputCounts, OutputSpec
 from router.core.version_address import Engine
 from router.processes.gc_tuning import freeze_heap
@@ -95,7 +94,7 @@ def predictions_in(engine: Engine, body: bytes) -> Any:
     A table is a list of mappings, one per row. Never raises.
     """
     try:
-        document = _parsed(body)
+        document = parse_answer(body)
         if engine == "v2":
             return _predictions_of(document["outputs"])
         # The answer to an LLM's request stands alone.
@@ -109,13 +108,6 @@ def table_of(predictions: Any) -> Any:
     if isinstance(predictions, list) and predictions and all(isinstance(row, Mapping) for row in predictions):
         return pd.DataFrame(predictions)
     return predictions
-
-
-def _parsed(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:  # MLflow's literals for NaN and infinities
-        return json.loads(body)
 
 
 def _predictions_of(tensors: Sequence[Mapping[str, Any]]) -> Any:

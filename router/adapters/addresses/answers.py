@@ -1,12 +1,12 @@
 """From what an engine answered to the answer of a version; bytes are passed, and never changed."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
 from router.adapters.http.client import HttpAnswer
+from router.core.answer_reading import parse_answer
 from router.core.scores import SCORED_LATER
 from router.core.version_address import Engine
 from router.protocol.messages import Answer, PredictStatus, ScoringProtocol, TensorInfo
@@ -103,7 +103,7 @@ def unlike_signature(engine: Engine, body: bytes, outputs: Sequence[TensorInfo])
     has as many as the signature: engines name single outputs each in their own way.
     """
     try:
-        document = _parsed(body)
+        document = parse_answer(body)
     except (ValueError, RecursionError):
         return "it is no JSON"
     if not isinstance(document, dict):
@@ -113,13 +113,6 @@ def unlike_signature(engine: Engine, body: bytes, outputs: Sequence[TensorInfo])
     if "predictions" not in document:
         return "it has no predictions" if outputs else ""  # an LLM's answer stands alone
     return _unlike_predictions(document["predictions"], outputs)
-
-
-def _parsed(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:  # MLflow's literals for NaN and infinities
-        return json.loads(body)
 
 
 def _unlike_predictions(predictions: Any, outputs: Sequence[TensorInfo]) -> str:
