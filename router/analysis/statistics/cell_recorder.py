@@ -433,10 +433,8 @@ class CellRecorder:
         self._part.cell_scores = before.cell_scores | before.first_scores
         self._part.shadow = before.shadow
         for arm, ended in zip(self._part.arms, before.arms, strict=True):
-            arm.late_unscored, ended.late_unscored = (
-                ended.late_unscored,
-                0,
-            )  # more may come than it had requests
+            # There may be more of them than it had requests.
+            arm.late_unscored, ended.late_unscored = ended.late_unscored, 0
 
     def report_anew(self) -> None:
         """A step began for all gateways: what was reported by this split before it did not count."""
