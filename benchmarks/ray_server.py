@@ -1,8 +1,7 @@
-"""Ray Serve by HTTP, one replica with a pyfunc, as its documentation has it: `… PORT MODEL_URI`."""
+"""Ray Serve by HTTP, one replica with a pyfunc, as documented: `… PORT MODEL_URI DIRECTORY_OF_RAY`."""
 
 import signal
 import sys
-import tempfile
 from typing import Any
 
 import mlflow
@@ -33,23 +32,18 @@ class Version:
         return {"predictions": self._version.predict(table).tolist()}
 
 
-def main(port: str, model_uri: str) -> None:
+def main(port: str, model_uri: str, directory: str) -> None:
     """Serve until ended."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    # Not below the run's directory: Ray puts sockets there, whose paths may have a hundred characters.
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as directory:
-        try:
-            ray.init(
-                num_cpus=_CPUS,
-                object_store_memory=_STORE_BYTES,
-                include_dashboard=False,
-                _temp_dir=directory,
-            )
-            serve.start(http_options={"host": "127.0.0.1", "port": int(port)})
-            serve.run(Version.bind(model_uri), route_prefix="/")
-            signal.pause()
-        finally:
-            ray.shutdown()
+    try:
+        ray.init(
+            num_cpus=_CPUS, object_store_memory=_STORE_BYTES, include_dashboard=False, _temp_dir=directory
+        )
+        serve.start(http_options={"host": "127.0.0.1", "port": int(port)})
+        serve.run(Version.bind(model_uri), route_prefix="/")
+        signal.pause()
+    finally:
+        ray.shutdown()
 
 
 if __name__ == "__main__":
