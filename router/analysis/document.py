@@ -7,9 +7,10 @@ from typing import Any
 
 from router.analysis import shadow_text, text
 from router.analysis.checks import ArmRate, Check, LatencyCheck, RateCheck, ScoreCheck
+from router.analysis.comparison_status import ComparisonStatus
 from router.analysis.cost_check import CostArm, CostCheck
 from router.analysis.paired_check import PairedArm, PairedCheck
-from router.analysis.recorder import AnalysisRecorder, ComparisonStatus
+from router.analysis.recorder import AnalysisRecorder
 from router.analysis.run import AnalysisRun
 from router.analysis.statistics.counts import NOTHING, WINDOW_SECONDS, CountersSnapshot
 from router.core.latency_buckets import REQUEST_SECONDS

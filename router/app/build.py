@@ -51,11 +51,11 @@ from router.processes.process import Reaper
 from router.processes.processors import processors, read_processors
 from router.serving.caps import CapsInForce
 from router.serving.dispatch import Dispatcher
-from router.serving.harness import VersionDependencies
 from router.serving.idle_processors import IdleProcessors
 from router.serving.load_gate import LoadLimits
 from router.serving.models import ModelSet
 from router.serving.processor_shares import ProcessorShares
+from router.serving.version_dependencies import VersionDependencies
 from router.serving.worker_memory import MEMORY_LOOK_SECONDS
 from router.settings import SettingsInForce
 from router.web.context import WebState

@@ -9,7 +9,8 @@ import psutil
 from router.adapters.log.writer import STDERR
 from router.adapters.prometheus.live import Live, LiveShift, LiveVerdict, LiveVersion
 from router.adapters.state.state_directory import StateDirectory
-from router.analysis.recorder import AnalysisRecorder, ComparisonStatus
+from router.analysis.comparison_status import ComparisonStatus
+from router.analysis.recorder import AnalysisRecorder
 from router.app.outbound import Outbound
 from router.control.rollback import RollbackWatch
 from router.core.policy import State

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from router.app.backends import Backends
 from router.core.ids import VersionId
 from router.core.scores import OutputSpec
-from router.serving.harness import load_spec
+from router.serving.load_spec import load_spec
 from router.serving.ports import PreparedEnvironment, WorkerHandle
 from router.settings import ModelSettings, Settings
 

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from decimal import Decimal
 
+from router.analysis.comparison_status import criteria_of
 from router.analysis.hourly_traffic import HourlyTraffic
 from router.analysis.plan import CostsOfVersions, Known, Plan, make_plan, with_canary
-from router.analysis.recorder import AnalysisRecorder, criteria_of
+from router.analysis.recorder import AnalysisRecorder
 from router.core.ids import CANARY, PRODUCTION, Alias
 from router.core.routing import ModelRoutes
 from router.core.split import BUCKETS_PER_PERCENT

@@ -2,10 +2,8 @@
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Coroutine
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -15,7 +13,6 @@ from router.core.backoff import Backoff
 from router.core.events import (
     EnvironmentDiffers,
     LoadRefused,
-    Recorder,
     VersionDraining,
     VersionGone,
     VersionLoaded,
@@ -25,75 +22,18 @@ from router.core.loads import Priority
 from router.core.policy import TRANSITIONS, State, Turn
 from router.core.scores import OutputSpec
 from router.errors import EnvironmentRefused, FetchRefused, LoadFailed, NoRoom, NotReady, WorkerOutOfMemory
-from router.processes.processors import processors
 from router.protocol.messages import LoadSpec, Query, VersionInfo
-from router.serving.caps import CapsInForce
-from router.serving.idle_processors import IdleProcessors
-from router.serving.load_gate import LoadGate, LoadLimits
+from router.serving.load_spec import load_spec, without_production
 from router.serving.pool.pool import Pool
 from router.serving.pool.request_queue import PendingRequest
-from router.serving.ports import Addresses, Environments, Fetcher, Loader, PreparedEnvironment
+from router.serving.ports import Loader, PreparedEnvironment
+from router.serving.version_dependencies import VersionDependencies
 from router.settings import ModelSettings
 
-_MOST_THREADS = 32
 LOAD_DELAYS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 """Wait after the n-th load in a row that failed."""
 
 _log = logging.getLogger(__name__)
-
-
-def load_spec(
-    version: VersionId,
-    directory: str,
-    settings: ModelSettings,
-    production_scores: tuple[OutputSpec, ...] | None = None,
-) -> LoadSpec:
-    """What a worker needs to load `version`, whose files are in `directory`, as its model's settings say.
-
-    `production_scores`: what production counts of its own accord; None for production itself.
-    """
-    tracking, scores = settings.tracking, settings.scores.outputs
-    return LoadSpec(
-        version,
-        directory,
-        scores,
-        batches=settings.batching,
-        rtol=settings.batching_rtol,
-        cpu_threads=settings.cpu_threads,
-        threads=settings.threads or min(_MOST_THREADS, processors() + 4),
-        nan_is_null=settings.nan,
-        tracking=tracking.destination() if tracking else None,
-        model_config=settings.configuration,
-        production_scores=production_scores if scores is None else None,
-        writable=settings.writable,
-        environment_variables=tuple(settings.environment_variables),
-        own_environment=settings.environment == "own",
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class VersionDependencies:
-    """What the versions of one gateway share."""
-
-    fetcher: Fetcher
-    loader: Loader
-    """Of versions that run in the gateway's own Python environment."""
-    environments: Environments
-    """Of those with an environment of their own."""
-    recorder: Recorder
-    limits: LoadLimits
-    caps: CapsInForce = field(default_factory=CapsInForce)
-    addresses: Addresses | None = None
-    """Of versions that run elsewhere; None: there are none."""
-    idle: IdleProcessors = field(default_factory=IdleProcessors)
-    gate: LoadGate = field(init=False)
-    """All loads go through it."""
-    live: Counter[VersionId] = field(init=False, default_factory=Counter)
-    """Harnesses of each version that are not GONE yet, or whose workers still end. More than one where a
-    version is loaded again before its former workers have ended."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "gate", LoadGate(self.loader, self.limits))
 
 
 class HarnessOwner(Protocol):
@@ -330,7 +270,7 @@ class Harness:
         Afterwards the policy is to be asked, for a version that was to wait may be NEW again.
         """
         wanted = self._spec if self.loaded else self._first_spec
-        if self._attempted is not None and _by_settings(self._attempted) != _by_settings(
+        if self._attempted is not None and without_production(self._attempted) != without_production(
             wanted(self._attempted.directory)
         ):
             self.retry_now()
@@ -372,7 +312,7 @@ class Harness:
         spec = self._pool.supply.spec
         wanted = self._spec(spec.directory)
         if spec.production_scores != wanted.production_scores and self._counts_as(wanted):
-            return _by_settings(spec) != _by_settings(wanted)
+            return without_production(spec) != without_production(wanted)
         return spec != wanted
 
     async def close(self, grace_seconds: float) -> None:
@@ -588,11 +528,6 @@ class Harness:
         for task in (self._task, self._reloading):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
-
-
-def _by_settings(spec: LoadSpec) -> LoadSpec:
-    """`spec` without what depends on another version."""
-    return replace(spec, production_scores=None)
 
 
 def report_breach(version: VersionId, old: State, new: State) -> None:

@@ -17,10 +17,11 @@ from router.errors import NotReady
 from router.protocol.messages import VersionInfo
 from router.serving.breakers import Breakers
 from router.serving.gate_holds import GateHolds
-from router.serving.harness import Harness, VersionDependencies
+from router.serving.harness import Harness
 from router.serving.preflight import Preflight
 from router.serving.previous import PreviousProduction
 from router.serving.shadows import Shadows
+from router.serving.version_dependencies import VersionDependencies
 from router.settings import ModelSettings
 
 OPERATOR_RESET = "an operator reset it"

@@ -13,8 +13,8 @@ from router.core.events import (
 )
 from router.core.ids import VersionId
 from router.core.routing import ModelRoutes, RoutingTable
-from router.serving.harness import VersionDependencies
 from router.serving.manager import ModelManager
+from router.serving.version_dependencies import VersionDependencies
 from router.settings import ModelSettings
 
 

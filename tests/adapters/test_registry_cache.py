@@ -15,9 +15,9 @@ from router.core.cache_events import CacheEvicted, CacheOverBound
 from router.core.events import Polled
 from router.core.ids import CANARY, PRODUCTION, ROLLBACK, VersionId
 from router.errors import CacheRefused, FetchFailed
-from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
 from router.serving.models import ModelSet
+from router.serving.version_dependencies import VersionDependencies
 from tests.adapters.conftest import Facts, OpenRegistry
 from tests.conftest import Figure
 from tests.serving.conftest import settings

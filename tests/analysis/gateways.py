@@ -19,9 +19,9 @@ from router.core.routing import Reason
 from router.core.shadow_events import ShadowCompared
 from router.core.split import Split
 from router.serving.caps import CapsInForce
-from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
 from router.serving.models import ModelSet
+from router.serving.version_dependencies import VersionDependencies
 from tests.serving.conftest import V1, V2, settings
 from tests.support.fakes import Facts, FakeWorld
 from tests.support.waiting import until

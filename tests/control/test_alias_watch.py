@@ -13,10 +13,10 @@ from router.core.events import AliasAspired, AliasBound, Polled
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.policy import State
 from router.errors import ModelUnknown, RegistryRefused, RegistryUnavailable
-from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
+from router.serving.version_dependencies import VersionDependencies
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.support.fakes import Facts, FakeWorld
 from tests.support.status import status_of

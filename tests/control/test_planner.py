@@ -14,9 +14,9 @@ from router.core.ids import CANARY, PRODUCTION, Alias
 from router.core.split import bucket_of
 from router.protocol.messages import Query
 from router.serving.dispatch import Dispatcher
-from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
 from router.serving.models import ModelSet
+from router.serving.version_dependencies import VersionDependencies
 from tests.serving.conftest import V1, V2, settings
 from tests.support.analysis import analysis_of
 from tests.support.fakes import FakeWorld

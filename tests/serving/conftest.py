@@ -12,10 +12,10 @@ from router.core.policy import State
 from router.protocol.messages import LoadSpec, VersionInfo
 from router.serving.caps import CapsInForce
 from router.serving.dispatch import Dispatcher
-from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadGate, LoadLimits
 from router.serving.models import ModelSet
 from router.serving.pool.pool import Pool
+from router.serving.version_dependencies import VersionDependencies
 from router.settings import ModelSettings, Settings
 from tests.support.fakes import Facts, FakeWorld
 from tests.support.waiting import until

@@ -9,11 +9,11 @@ from router.core.events import WorkerEnded
 from router.core.ids import PRODUCTION, VersionId
 from router.errors import DeadlineExceeded, NotReady, WorkerDied
 from router.protocol.messages import Batching, LoadSpec, Query
-from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
 from router.serving.models import ModelSet
 from router.serving.pool import request_queue
 from router.serving.pool.pool import Pool
+from router.serving.version_dependencies import VersionDependencies
 from tests.serving.conftest import V1, V2, FakeVersion, pool_of, settings
 from tests.support.fakes import Facts, FakeWorld
 from tests.support.waiting import until

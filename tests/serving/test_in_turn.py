@@ -18,12 +18,12 @@ from router.processes.process import Exit
 from router.protocol.messages import Answer, LoadSpec, PredictStatus, Query
 from router.serving import harness as harnesses
 from router.serving.dispatch import Dispatcher
-from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
 from router.serving.pool import supply, upkeep
 from router.serving.pool.pool import Pool
+from router.serving.version_dependencies import VersionDependencies
 from tests.serving.conftest import V1, V2, V3, FakeVersion, pool_of, settings
 from tests.support.fakes import Facts, FakeWorker, FakeWorld
 from tests.support.waiting import until

@@ -13,10 +13,10 @@ from router.core.memory import MIB
 from router.core.policy import State
 from router.errors import ChildLost, WorkerOutOfMemory
 from router.protocol.messages import LoadSpec
-from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
 from router.serving.models import ModelSet
 from router.serving.ports import DownloadTurn
+from router.serving.version_dependencies import VersionDependencies
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.support.fakes import Facts, FakeWorker, FakeWorld
 from tests.support.waiting import until

@@ -16,10 +16,10 @@ from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.policy import State
 from router.core.scores import OutputSpec, ScoreSpec
 from router.protocol.messages import LoadSpec, Query
-from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
+from router.serving.version_dependencies import VersionDependencies
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.support.fakes import Facts, FakeWorker, FakeWorld
 from tests.support.waiting import until
@@ -42,8 +42,8 @@ async def test_the_old_version_serves_until_the_new_one_is_ready(serving: ModelS
 
     world.slow_loads.set()
     await until(lambda: manager.bound[PRODUCTION] == V3)
-    await until(lambda: not world.alive(V1))
-    assert V1 not in manager.harnesses
+    await until(lambda: V1 not in manager.harnesses)
+    assert not world.alive(V1)
 
 
 async def test_a_version_is_unloaded_only_after_its_last_lease(serving: ModelSet, world: FakeWorld) -> None:

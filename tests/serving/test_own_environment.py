@@ -13,10 +13,11 @@ from router.core.policy import State
 from router.core.routing import Reason
 from router.protocol.messages import Query
 from router.serving.dispatch import Dispatcher
-from router.serving.harness import LOAD_DELAYS, VersionDependencies
+from router.serving.harness import LOAD_DELAYS
 from router.serving.load_gate import LoadGate, LoadLimits
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
+from router.serving.version_dependencies import VersionDependencies
 from tests.serving import virtual_time
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.support.fakes import Facts, FakeWorld

@@ -17,10 +17,10 @@ from router.core.policy import State
 from router.core.routing import assign_version
 from router.core.scores import ScoreSpec
 from router.protocol.messages import LoadSpec, Query
-from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
+from router.serving.version_dependencies import VersionDependencies
 from router.settings import ModelSettings
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.serving.virtual_time import run, settle
