@@ -16,6 +16,7 @@ _WARM_SECONDS = 1
 _REQUESTS_PER_MODEL = 100
 _REST_SECONDS = 0.5
 _KEYS_PER_ROUND = 50_000
+_FEW_KEYS = 1_000
 _KEYS_LIMIT_SECONDS = 120.0
 
 
@@ -59,9 +60,15 @@ def _slower(one: Server, many: Server, plan: Plan, place: Place, loader: Loader)
 
 
 def _series(server: Server, wanted: int, place: Place, loader: Loader) -> tuple[int, int, int]:
-    """Series before and after requests with that many different keys, and how many they were."""
-    before, sent = _count(server), 0
+    """Series before and after requests with that many different keys, and how many they were.
+
+    A few keys come first under the same load, so that what it brings besides keys, such as predicts of many
+    requests, has its series already.
+    """
     requests = place.directory / "keys.requests"
+    write_keys(requests, MODEL, wanted, _FEW_KEYS)
+    loader.closed_loop(server.port, requests, CONNECTIONS, _WARM_SECONDS)
+    before, sent = _count(server), 0
     ends_at = time.monotonic() + _KEYS_LIMIT_SECONDS
     while sent < wanted and time.monotonic() < ends_at:
         write_keys(requests, MODEL, sent, _KEYS_PER_ROUND)
