@@ -295,9 +295,14 @@ def _document(body: bytes) -> dict[str, Any]:
 def _first_places(names: Sequence[Any], wanted: _Wanted) -> dict[str, int]:
     """Where each column that is asked for stands first: a body may name one as often as it has room."""
     places: dict[str, int] = {}
+    left = set(wanted.types)
     for place, name in enumerate(names):
-        if isinstance(name, str) and name in wanted.types:
-            places.setdefault(name, place)
+        try:
+            if name in left:
+                places[name] = place
+                left.remove(name)
+        except TypeError:  # JSON may name a column by a list
+            continue
     return places
 
 
@@ -348,15 +353,25 @@ def _tensors(document: Mapping[str, Any], wanted: _Wanted) -> _Table:
 
 
 def _csv_table(body: bytes, wanted: _Wanted) -> _Table:
-    lines = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""))
+    source = io.StringIO(body.decode("utf-8-sig"), newline="")
+    lines = csv.reader(source)
     places = _first_places(next(lines), wanted)
-    rows = [line for line in lines if line]
-    first = rows[: wanted.rows]
+    first = list(islice(filter(None, lines), wanted.rows))
     columns = {
         name: _cells([row[place] if place < len(row) else None for row in first], wanted.types[name])
         for name, place in places.items()
     }
-    return _Table(len(rows), columns)
+    return _Table(len(first) + csv_rows(source.read()), columns)
+
+
+def csv_rows(text: str) -> int:
+    """How many rows `text` has; empty lines are none. 64 KiB of short rows would take a reader 3 ms."""
+    if '"' in text:
+        return sum(map(bool, csv.reader(io.StringIO(text, newline=""))))
+    text = text.replace("\r", "\n")
+    while "\n\n" in text:
+        text = text.replace("\n\n", "\n")
+    return text.count("\n") + (text != "" and not text.endswith("\n")) - text.startswith("\n")
 
 
 def _cells(texts: Sequence[str | None], types: frozenset[type] | None) -> Sequence[Any]:

@@ -23,6 +23,8 @@ REFERENCE_SECONDS: Mapping[str, float] = {"compute": 0.011, "start": 0.012, "rou
 """What each part of the work takes on a quiet laptop of 2023 with Python 3.11."""
 COMPUTE_STEPS = 200_000
 ROUND_TRIPS = 200
+_PARTS = 10
+"""Of the computing, one of which is as long as what a test measures beside it."""
 _PYTHON = (sys.executable, "-I", "-S")
 _ECHO = "import os\nwhile part := os.read(0, 1): os.write(1, part)"
 
@@ -68,8 +70,27 @@ def settle(processes: int) -> str:
     return f"slowness {found:g} (measured" + (f", at least {at_least:g})" if at_least > LEAST else ")")
 
 
-def _compute() -> None:
-    sum(number * number % 7 for number in range(COMPUTE_STEPS))
+def reference_seconds(work: Callable[[], object], tries: int = 20) -> float:
+    """Processor time that `work` takes in this thread, as it would be on the machine of REFERENCE_SECONDS.
+
+    The least of several tries, over the least that the reference's computing takes between them: a factor
+    that was measured before the first test says little of a machine whose speed changes.
+    """
+    taken, reference = float("inf"), float("inf")
+    for _ in range(tries):
+        taken = min(taken, _processor_time(work))
+        reference = min(reference, _processor_time(lambda: _compute(COMPUTE_STEPS // _PARTS)))
+    return taken / (_PARTS * reference) * REFERENCE_SECONDS["compute"]
+
+
+def _processor_time(work: Callable[[], object]) -> float:
+    began = time.thread_time()
+    work()
+    return time.thread_time() - began
+
+
+def _compute(steps: int = COMPUTE_STEPS) -> None:
+    sum(number * number % 7 for number in range(steps))
 
 
 def _start() -> None:

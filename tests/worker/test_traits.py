@@ -1,11 +1,12 @@
 """Which traits requests have, in every format, and how long the worst bodies take."""
 
+import csv
+import io
 import json
 import socket
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from time import process_time
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,9 @@ from router.protocol.messages import (
 )
 from router.worker.load import Loaded
 from router.worker.request_loop import RequestLoop
-from router.worker.traits import MOST_BYTES, MOST_CELLS, Allowance, TraitReader
+from router.worker.traits import MOST_BYTES, MOST_CELLS, Allowance, TraitReader, csv_rows
 from tests.support.saved_versions import inference_query, json_query, tensor, text_query
+from tests.support.slowness import reference_seconds
 
 SCHEMA = Schema(
     [
@@ -241,36 +243,34 @@ HOSTILE: dict[str, Query] = {
 }
 
 
+WIDER = 1.5
+"""Beside what they compute, machines differ in how fast they parse and take memory."""
+
+
+@given(st.text('x,"\n\r \x0b\x85', max_size=30))
+def test_rows_of_csv_are_counted_as_a_reader_counts_them(text: str) -> None:
+    assert csv_rows(text) == sum(map(bool, csv.reader(io.StringIO(text, newline=""))))
+
+
 @pytest.mark.parametrize("query", HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_body_is_read_in_less_time_than_makes_an_answer_slow(query: Query, slack: float) -> None:
+def test_a_hostile_body_is_read_in_less_time_than_makes_an_answer_slow(query: Query) -> None:
     """Its answer waits for it, and so might those of others that came in the same frame."""
     assert len(query.body) <= MOST_BYTES or len(query.body) > 1_000_000
-    assert least_seconds(lambda: READER.read(query)) < Criteria().min_seconds * slack
+    assert reference_seconds(lambda: READER.read(query)) < WIDER * Criteria().min_seconds
 
 
 @pytest.mark.parametrize("columns", [1, 5, 20, 64])
 @pytest.mark.parametrize("rows", [100, 1000])
-def test_a_large_table_is_read_in_less_time_than_makes_an_answer_slow(
-    columns: int, rows: int, slack: float
-) -> None:
+def test_a_large_table_is_read_in_less_time_than_makes_an_answer_slow(columns: int, rows: int) -> None:
     """Else a canary that is its production would be found slower for being looked at."""
     names = [f"feature_{n}" for n in range(columns)]
     lines = [{name: 0.125 * n + row for n, name in enumerate(names)} for row in range(rows)]
     reader = TraitReader(Schema([ColSpec(DataType.double, name) for name in names]), split_of(lines[0]).body)
     for asked in FORMATS.values():
         query = asked(*lines)
-        taken = least_seconds(partial(reader.read, query))
-        assert taken < Criteria().min_seconds * slack, query.body[:40]
-
-
-def least_seconds(work: Callable[[], object]) -> float:
-    """Of processor time, in twenty tries: neither collecting garbage nor what else runs is part of it."""
-    tries = []
-    for _ in range(20):
-        began = process_time()
-        work()
-        tries.append(process_time() - began)
-    return min(tries)
+        assert reference_seconds(partial(reader.read, query)) < WIDER * Criteria().min_seconds, query.body[
+            :40
+        ]
 
 
 @pytest.mark.parametrize("asked", FORMATS.values(), ids=FORMATS)
