@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.busy import busy_processors
 from benchmarks.load import Loader
-from benchmarks.peers import ECHO, FASTAPI
+from benchmarks.peers import ECHO, FASTAPI, RAY
 from benchmarks.plan import Cell
 from benchmarks.processes import Ended
 from benchmarks.results import CellResult, Results
@@ -21,7 +21,7 @@ from benchmarks.workloads import WORKLOADS, bodies, write_requests
 COMPARED = {1: 100, 32: 8, 1000: 1}
 """Answers compared before anything is measured, by rows."""
 _WARM_SECONDS = 1
-_UNLIKE = {"csv": {ECHO, FASTAPI}}
+_UNLIKE = {"csv": {ECHO, FASTAPI, RAY}}
 """Who understands no such body; the echo's answer is no prediction, whatever it is asked."""
 
 
