@@ -24,7 +24,7 @@ REFERENCE_SECONDS: Mapping[str, float] = {"compute": 0.011, "start": 0.012, "rou
 COMPUTE_STEPS = 200_000
 ROUND_TRIPS = 200
 _PARTS = 10
-"""Of the computing, one of which is as long as what a test measures beside it."""
+"""In so many parts the computing is cut, where what is measured beside it takes a millisecond or two."""
 _PYTHON = (sys.executable, "-I", "-S")
 _ECHO = "import os\nwhile part := os.read(0, 1): os.write(1, part)"
 
@@ -78,15 +78,9 @@ def reference_seconds(work: Callable[[], object], tries: int = 20) -> float:
     """
     taken, reference = float("inf"), float("inf")
     for _ in range(tries):
-        taken = min(taken, _processor_time(work))
-        reference = min(reference, _processor_time(lambda: _compute(COMPUTE_STEPS // _PARTS)))
+        taken = min(taken, _time(work, time.thread_time))
+        reference = min(reference, _time(lambda: _compute(COMPUTE_STEPS // _PARTS), time.thread_time))
     return taken / (_PARTS * reference) * REFERENCE_SECONDS["compute"]
-
-
-def _processor_time(work: Callable[[], object]) -> float:
-    began = time.thread_time()
-    work()
-    return time.thread_time() - began
 
 
 def _compute(steps: int = COMPUTE_STEPS) -> None:
@@ -97,10 +91,10 @@ def _start() -> None:
     subprocess.run([*_PYTHON, "-c", "pass"], check=True)
 
 
-def _time(work: Callable[[], None]) -> float:
-    began = time.perf_counter()
+def _time(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    began = clock()
     work()
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def _work(seconds: float) -> dict[str, float]:
