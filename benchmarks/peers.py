@@ -33,6 +33,8 @@ from benchmarks.servers import (
 
 ECHO, FASTAPI, RAY = "aiohttp echo", "FastAPI", "Ray Serve"
 NGINX, ENVOY = "nginx split", "Envoy split"
+FOREIGN = frozenset({ECHO, FASTAPI, RAY, NGINX, ENVOY})
+"""Who is nothing of ours: what they do wrong is no failure of ours."""
 SILENT = "gateway, counting nothing"
 SHARED, UNSHARED = "gateway, 90 to 10", "gateway, 100 to 0"
 

@@ -27,7 +27,7 @@ class Session:
         self._say = say
 
     def measure(self) -> Results:
-        """Everything on the agenda. Raises Unequal when servers answer differently."""
+        """Everything on the agenda. Raises Unequal when MLflow and the gateway answer differently."""
         agenda, plan, results = self._agenda, self._agenda.plan, self.results
         results.lacking = {model: why for model in agenda.by_model if (why := lacking(model))}
         gateways, results.missing = pythons.prepare(agenda.pythons, self._say)

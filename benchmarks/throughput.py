@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, nullcontext
 from itertools import repeat
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.busy import busy_processors
 from benchmarks.load import Loader
-from benchmarks.peers import ECHO, FASTAPI, RAY
+from benchmarks.peers import ECHO, FASTAPI, FOREIGN, RAY
 from benchmarks.plan import Cell
 from benchmarks.processes import Ended
 from benchmarks.results import CellResult, Results
@@ -26,7 +27,7 @@ _UNLIKE = {"csv": {ECHO, FASTAPI, RAY}}
 
 
 class Unequal(RuntimeError):
-    """A server answered something else than MLflow: its speed means nothing."""
+    """One of our gateways, or MLflow, answered something else than it should: no speed means anything."""
 
 
 def measure(
@@ -45,16 +46,22 @@ def measure(
         servers = _started(model, starts, place, stack, results)
         if not {GATEWAY, MLFLOW} <= servers.keys():
             return
+        alike = {}
         for workload in dict.fromkeys(cell.load.workload for cell in cells):
             rows = sorted({cell.load.rows for cell in cells if cell.load.workload == workload})
-            results.compared[workload] = compare(list(servers.values()), workload, rows)
+            comparison = compare(list(servers.values()), workload, rows)
+            results.compared[workload] = comparison.equal
+            results.broken += [
+                f"{name} takes no part in {workload}: {why}" for name, why in comparison.unlike.items()
+            ]
+            alike[workload] = servers.keys() - comparison.unlike.keys()
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=place.directory)))
         for cell in cells:
             if on_time(cell.load):
                 requests = directory / f"{cell.load.workload}-{cell.load.rows}.requests"
                 write_requests(requests, cell.load.workload, cell.load.rows)
                 yield f"{cell.load}, {cell.rounds} rounds of {cell.seconds} s"
-                taking_part = [servers[name] for name in cell.servers if name in servers]
+                taking_part = [servers[name] for name in cell.servers if name in alike[cell.load.workload]]
                 with busy_processors(place.core) if cell.load.busy else nullcontext():
                     measured = _measure_cell(cell, taking_part, loader, requests)
                 results.cells.append(measured)
@@ -77,29 +84,45 @@ def _started(
     return servers
 
 
-def compare(servers: list[Server], workload: str, rows: list[int]) -> int:
-    """Ask all servers the same and return how many answers were equal; the gateway with both its versions."""
-    equal, versions = 0, set()
+class Comparison(NamedTuple):
+    """What was found before anything is measured."""
+
+    equal: int
+    """Requests that all who take part answered alike."""
+    unlike: dict[str, str]
+    """Servers of others that answered otherwise than MLflow, and how."""
+
+
+def compare(servers: list[Server], workload: str, rows: list[int]) -> Comparison:
+    """Ask all servers the same, the gateway for both its versions. Raises Unequal."""
+    equal, versions, unlike = 0, set(), dict[str, str]()
     content_type, tolerance = WORKLOADS[workload].content_type, WORKLOADS[workload].tolerance
     for count in rows:
         for key, body in enumerate(bodies(workload, count)[: COMPARED[count]]):
             answers = {}
             for server in servers:
-                if server.name in _UNLIKE.get(workload, {ECHO}):
+                if server.name in _UNLIKE.get(workload, {ECHO}) or server.name in unlike:
                     continue
                 status, reported, version = server.ask(body, f"user-{key}", content_type=content_type)
-                if status != 200:
-                    raise Unequal(f"{server.name} answered {status} on {workload}: {reported[:500]!r}")
-                answers[server.name] = json.loads(reported)
+                if status == 200:
+                    answers[server.name] = json.loads(reported)
+                else:
+                    _differs(server.name, f"it answered {status}: {reported[:500]!r}", unlike)
                 if server.name == GATEWAY:
                     versions.add(version)
             for name, answer in answers.items():
                 if not same(answer, answers[MLFLOW], tolerance):
-                    raise Unequal(f"{name} and {MLFLOW} differ on {workload}, request {key} of {count} rows")
+                    _differs(name, f"it and {MLFLOW} differ on request {key} of {count} rows", unlike)
             equal += 1
     if len(versions) < 2:
         raise Unequal(f"all keys went to version {versions}: the split is not in force")
-    return equal
+    return Comparison(equal, unlike)
+
+
+def _differs(name: str, how: str, unlike: dict[str, str]) -> None:
+    if name not in FOREIGN:
+        raise Unequal(f"{name}: {how}")
+    unlike[name] = how
 
 
 def same(one: object, other: object, tolerance: float) -> bool:

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -24,7 +26,7 @@ from benchmarks.plan import BUSY, LAUNCHES, SCALE, SWAPS, Agenda, Cell, Load, ag
 from benchmarks.processes import Ended, Level
 from benchmarks.results import Busy, CellResult, Results
 from benchmarks.servers import GATEWAY, MLFLOW, Server
-from benchmarks.throughput import same
+from benchmarks.throughput import COMPARED, Unequal, compare, same
 from benchmarks.workloads import WORKLOADS, bodies, read_requests, write_keys
 
 ROOT = Path(__file__).parents[1]
@@ -487,6 +489,43 @@ def test_every_caller_of_many_has_a_key_of_its_own(tmp_path: Path) -> None:
 )
 def test_answers_are_compared_by_type_order_and_value(one: object, other: object, equal: bool) -> None:
     assert same(one, other, 1e-9) is equal
+
+
+@dataclass(frozen=True, slots=True)
+class Saying(Server):
+    """Gives every request one answer, in the name of one version and another in turn."""
+
+    score: float = 0.5
+    status: int = 200
+    keys: list[str] = field(default_factory=list)
+
+    def ask(self, body: bytes, key: str = "", **_: str) -> tuple[int, bytes, str]:
+        self.keys.append(key)
+        return self.status, json.dumps({"predictions": [self.score]}).encode(), str(len(self.keys) % 2)
+
+
+def saying(name: str, **answer: Any) -> Saying:
+    return Saying(name, 0, Spender(), Path(os.devnull), 0.0, 0.0, **answer)
+
+
+@pytest.mark.parametrize("answer", [{"score": 0.6}, {"status": 500}])
+def test_a_peer_that_answers_otherwise_takes_no_part_and_others_are_compared(answer: Any) -> None:
+    servers = [saying(MLFLOW), saying(GATEWAY), other := saying(RAY, **answer), nginx := saying(NGINX)]
+
+    comparison = compare([*servers], "text", [1])
+
+    assert comparison.equal == len(nginx.keys) == COMPARED[1]
+    assert list(comparison.unlike) == [RAY]
+    assert len(other.keys) == 1
+
+
+@pytest.mark.parametrize("answer", [{"score": 0.6}, {"status": 500}])
+@pytest.mark.parametrize("name", [GATEWAY, MLFLOW, SILENT])
+def test_nothing_is_measured_when_a_gateway_or_mlflow_answers_otherwise(name: str, answer: Any) -> None:
+    good = [saying(other) for other in (MLFLOW, GATEWAY, SILENT, RAY) if other != name]
+
+    with pytest.raises(Unequal):
+        compare([*good, saying(name, **answer)], "text", [1])
 
 
 def test_a_workload_of_32_bit_floats_allows_more_between_two_servers() -> None:
