@@ -155,7 +155,7 @@ class Status:
             "versions": {
                 str(v.number): self._version(h, manager) for v, h in sorted(manager.harnesses.items())
             },
-            "canary_timeout_seconds": round(self.dispatcher.canary_timeout(manager.model), 3),
+            "canary_timeout_seconds": round(self.dispatcher.canary_timeout(manager), 3),
             "requests": received,
             "keyless_share": round(share, 4),
             "last_minute": minute.to_json(),

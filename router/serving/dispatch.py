@@ -231,10 +231,13 @@ class Dispatcher:
             raise VersionNotServed(f"{model} serves no version of that number")
         return self._serve(assigned, query, arrived, caller or Caller())
 
-    def canary_timeout(self, model: str) -> float:
-        """Seconds a canary of `model` has to answer before production is asked."""
-        settings = self._models.managers[model].settings
-        return self._timeout_of(model).seconds(settings.timeout_seconds, settings.canary_timeout_seconds)
+    def canary_timeout(self, manager: ModelManager) -> float:
+        """Seconds a canary of this model has to answer before production is asked.
+
+        `manager` may have left the configuration while what runs finishes.
+        """
+        most, configured = manager.settings.timeout_seconds, manager.settings.canary_timeout_seconds
+        return self._timeout_of(manager.model).seconds(most, configured)
 
     async def _serve_traced(
         self, assigned: Assignment, draw: Draw, query: Query, arrived: float, caller: Caller
@@ -269,7 +272,7 @@ class Dispatcher:
                 ended = self._unaided(manager, assigned, result, pending, took, length_varies=length_varies)
                 self._offer_scores(manager, assigned, result, ended.fault)
                 return ended
-            canary_deadline = min(deadline, arrived + self.canary_timeout(model))
+            canary_deadline = min(deadline, arrived + self.canary_timeout(manager))
             # Whoever is pinned to a canary was chosen by hand: a tester's odd requests take no share away.
             is_judged = assigned.reason is not _PINNED
             breaker = manager.breakers.of(assigned.alias, assigned.version) if is_judged else None
@@ -327,7 +330,7 @@ class Dispatcher:
         fault, blamed = _fault_of(result, odd=not length_varies), None
         if assigned.alias == PRODUCTION:
             # Measured as a canary is, or the two could not be compared: production's may have come later.
-            allowed = self.canary_timeout(manager.model)
+            allowed = self.canary_timeout(manager)
             if took > allowed and manager.settings.fallback and _was_asked(result):
                 fault, blamed = FaultKind.TIMEOUT, pending.blamed_batch() if pending is not None else None
             self._timeout_of(manager.model).note(took)
@@ -367,11 +370,13 @@ class Dispatcher:
             return RequestResult(assigned, assigned, first, _outcome_of(first), fault, blamed_batch=blamed)
         reason = _reason_of(first)
         self._recorder.record(FellBack(model, assigned.alias, second.alias, reason))
-        asked_at, allowed = self._loop.time(), self.canary_timeout(model)
-        result, _ = await self._ask(self._models.managers[model], second, query, deadline, caller)
+        # As of now: by the time of the answer the model may have left the configuration.
+        manager = self._models.managers[model]
+        asked_at, allowed = self._loop.time(), self.canary_timeout(manager)
+        result, _ = await self._ask(manager, second, query, deadline, caller)
         if isinstance(result, CallerGone):
             return RequestResult(assigned, second, result, Outcome.ABANDONED)
-        self._offer_scores(self._models.managers[model], second, result)
+        self._offer_scores(manager, second, result)
         good = _is_good(result)
         # What production answers in the same odd way is how this model answers, and no fault.
         innocent = not good or (

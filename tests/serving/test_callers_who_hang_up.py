@@ -277,10 +277,10 @@ async def test_a_caller_that_is_gone_already_has_nothing_predicted(
 
 
 async def test_what_production_was_not_given_time_for_does_not_shorten_a_canarys_time(
-    dispatcher: Dispatcher, world: FakeWorld
+    serving: ModelSet, dispatcher: Dispatcher, world: FakeWorld
 ) -> None:
     """A canary's time follows from how long production takes; of abandoned requests nobody knows that."""
-    before = dispatcher.canary_timeout("sentiment")
+    before = dispatcher.canary_timeout(serving.managers["sentiment"])
     world.held = True
     for _ in range(300):
         caller = Caller()
@@ -290,7 +290,7 @@ async def test_what_production_was_not_given_time_for_does_not_shorten_a_canarys
         await asyncio.sleep(0)
         caller.hang_up()
         assert (await asked).outcome == "abandoned"
-    assert dispatcher.canary_timeout("sentiment") == before
+    assert dispatcher.canary_timeout(serving.managers["sentiment"]) == before
 
 
 async def hang_up_after(dispatcher: Dispatcher, key: str, seconds: float, turns: int) -> None:

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from router.core.events import CanaryFaulted, FellBack
-from router.core.ids import CANARY, PRODUCTION, Alias
+from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.routing import Assignment, Reason
 from router.core.score_events import ReadResult
 from router.core.scores import SCORED_LATER, ScoreCounts
@@ -326,6 +326,34 @@ async def test_a_request_given_before_a_swap_is_answered_by_the_version_it_was_g
 
     served = await asked
     assert (body_of(served.result), served.answered_by.version) == (b"v1", V1)
+
+
+@pytest.mark.parametrize(
+    ("key", "fails", "waits", "body"),
+    [(PRODUCTION_KEY, False, V1, b"v1"), (CANARY_KEY, False, V2, b"v2"), (CANARY_KEY, True, V1, b"v1")],
+    ids=["production", "canary", "production in the canary's place"],
+)
+async def test_a_request_is_answered_though_its_model_leaves_the_configuration_meanwhile(
+    serving: ModelSet,
+    dispatcher: Dispatcher,
+    world: FakeWorld,
+    key: str,
+    fails: bool,
+    waits: VersionId,
+    body: bytes,
+) -> None:
+    if fails:
+        world.answers[V2] = CRASHED
+    world.held = True
+    asked = asyncio.create_task(dispatcher.serve("sentiment", key, QUERY, keyed=True))
+    if fails:
+        await until(lambda: world.alive(V2)[0].frames)
+        world.alive(V2)[0].release()
+    await until(lambda: world.alive(waits)[0].frames)
+    serving.apply({"other": settings()})
+    world.alive(waits)[0].release()
+
+    assert body_of((await asked).result) == body
 
 
 async def test_a_fact_carries_the_split_that_routed_it_though_another_is_in_force_when_it_ends(
