@@ -49,6 +49,8 @@ class RefusalReason(StrEnum):
     TIMEOUT = "timeout"
     CRASH = "crash"
     ABANDONED = "abandoned"
+    INTERNAL = "internal"
+    """The gateway's own code failed; the log says how."""
 
 
 NOT_HTTP = (RefusalReason.MALFORMED, RefusalReason.HEADERS_TOO_LARGE)
@@ -61,8 +63,9 @@ REJECTIONS = (
     RefusalReason.OVERLOADED,
     RefusalReason.NOT_READY,
     RefusalReason.NO_KEY,
+    RefusalReason.INTERNAL,
 )
-"""Reasons known before a version is chosen; `reason` of `requests_rejected_total`."""
+"""Reasons known before a version is chosen, and `INTERNAL`; `reason` of `requests_rejected_total`."""
 
 
 class CutReason(StrEnum):

@@ -206,7 +206,8 @@ class HttpConnection(web.RequestHandler):
         except ConnectionError:  # the client is gone
             self.force_close()
             return
-        await super().start()
+        if self._manager is not None:  # else it was lost meanwhile
+            await super().start()
 
     async def _next_message(self) -> None:
         self._waiter = self._loop.create_future()

@@ -15,7 +15,7 @@ from router.web.connections import Target
 from router.web.context import WebState
 from router.web.incoming import IncomingRequest, choose_request_id
 from router.web.invocations import answer_request
-from router.web.responses import internal_error, sign
+from router.web.responses import sign
 
 _MLFLOW, _V2 = ScoringProtocol.MLFLOW, ScoringProtocol.V2
 """Under names of their own: an enumeration looks its members up, and these are asked for by every request."""
@@ -62,10 +62,7 @@ class DirectPath:
         headers = message.headers
         request_id = choose_request_id(headers.get("X-Request-Id", ""))
         request = IncomingRequest(headers, payload, request_id, caller)
-        try:
-            response = await answer_request(self._gateway, request, model, None, protocol)
-        except Exception as failure:  # noqa: BLE001 - a bug of ours must not drop the connection
-            response = internal_error(failure, request_id, protocol)
+        response = await answer_request(self._gateway, request, model, None, protocol)
         if self._gateway.traffic.stopping:
             response.force_close()
         sign(response, request_id)

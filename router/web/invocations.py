@@ -10,6 +10,7 @@ from aiohttp import HttpVersion11, web
 
 from router.core.events import Rejected, RequestSample
 from router.core.ids import Alias
+from router.core.outcomes import RefusalReason
 from router.core.scores import OTHER
 from router.core.split import Hashed, Key, bucket_of
 from router.core.traits import TraitsWanted
@@ -30,7 +31,7 @@ from router.web.connections import caller_of
 from router.web.context import GATEWAY, REQUEST_ID, WebState
 from router.web.incoming import IncomingRequest, read_whole
 from router.web.request_key import LONG_BYTES, MANY_BYTES, read_key
-from router.web.responses import error_response, result_response
+from router.web.responses import error_response, internal_error, result_response
 
 _MLFLOW, _V2 = ScoringProtocol.MLFLOW, ScoringProtocol.V2
 """Under names of their own: an enumeration looks its members up, and these are asked for by every request."""
@@ -89,7 +90,10 @@ async def answer_request(
     direct: Alias | int | None,
     protocol: ScoringProtocol = _MLFLOW,
 ) -> web.StreamResponse:
-    """Answer one prediction request. `direct`: the alias, or the number of the version, that it asks for."""
+    """Answer one prediction request; never raises.
+
+    `direct`: the alias, or the number of the version, that it asks for.
+    """
     with gateway.requests:
         try:
             in_force = gateway.settings.current
@@ -102,14 +106,17 @@ async def answer_request(
                 raise _too_large(in_force.server)
             read_at = perf_counter()
             result = await _predict(gateway, request, settings, model, direct, protocol, body)
+            seconds = perf_counter() - read_at
+            response = result_response(request, result, seconds, settings.model_error_status, protocol)
+            trace_id = _trace_id(request) if _TRACE_HEADER in request.headers else ""
+            gateway.recorder.record_answer(result.fact(response.status, seconds, trace_id))
+            if _sampled(gateway):
+                gateway.log_sample(_sample(request.request_id, result, response.status, seconds))
         except RequestRefused as refused:
             return _refuse(gateway, request, model, protocol, refused)
-        seconds = perf_counter() - read_at
-        response = result_response(request, result, seconds, settings.model_error_status, protocol)
-        trace_id = _trace_id(request) if _TRACE_HEADER in request.headers else ""
-        gateway.recorder.record_answer(result.fact(response.status, seconds, trace_id))
-        if _sampled(gateway):
-            gateway.log_sample(_sample(request.request_id, result, response.status, seconds))
+        except Exception as failure:  # noqa: BLE001 - a bug of ours must not drop the connection
+            gateway.recorder.record(Rejected(_known(gateway, model), RefusalReason.INTERNAL))
+            return internal_error(failure, request.request_id, protocol)
         return response
 
 
@@ -139,9 +146,9 @@ async def _read_body(gateway: WebState, request: IncomingRequest) -> bytes:
     limit = server.body_limit_bytes
     if request.content_length > limit:
         raise _too_large(server)  # before a byte more of it is buffered
-    if request.writer is not None:
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
+        if request.writer is not None:
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         async with gateway.requests.reading(server.body_timeout_seconds):
             body = await read_whole(request.payload, limit)
     except TimeoutError:
@@ -204,8 +211,7 @@ def _refuse(
     refused: RequestRefused,
 ) -> web.Response:
     """Count, and answer, what reached no version."""
-    # Only names of the configuration may become label values.
-    known = model if model in gateway.settings.current.models else OTHER
+    known = _known(gateway, model)
     gateway.recorder.record(Rejected(known, refused.reason))
     request_id = request.request_id
     response = error_response(refused, request_id, protocol)
@@ -214,6 +220,11 @@ def _refuse(
         sample = RequestSample(request_id, known, None, None, None, why, "rejected", code, None, 0)
         gateway.log_sample(sample)
     return response
+
+
+def _known(gateway: WebState, model: str) -> str:
+    """The model as a label's value: only names of the configuration may become one."""
+    return model if model in gateway.settings.current.models else OTHER
 
 
 def _sampled(gateway: WebState) -> bool:

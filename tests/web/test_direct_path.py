@@ -1,7 +1,8 @@
 """Plain prediction requests that pass by the library, and others beside them on one connection."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+import gc
+from collections.abc import AsyncIterator
 from contextlib import closing
 from typing import Any
 
@@ -9,9 +10,9 @@ import pytest
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpRequestParser, RawRequestMessage
 
-from router.core.events import Answered
+from router.core.events import Answered, Rejected
+from router.core.outcomes import RefusalReason
 from router.protocol.messages import ScoringProtocol
-from router.web import direct_path
 from router.web.apps import traffic_app
 from router.web.direct_path import DirectPath
 from router.web.header_limit import HeaderLimit
@@ -186,19 +187,22 @@ async def test_an_error_of_the_version_or_of_ours_leaves_the_connection_open(cli
     assert (await client.answer())[0] == 200
 
 
-async def test_a_bug_of_ours_is_an_answer_with_the_requests_id(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("path", ["/invocations", "/models/sentiment/invocations?a=1"])
+async def test_a_bug_of_ours_is_an_answer_with_the_requests_id_and_is_counted(
+    client: Client, facts: Facts, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    async def fail(*_: Any) -> None:
+    """On the direct path, and as the library has it."""
+
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("a bug")
 
-    broken: Callable[..., Coroutine[Any, Any, None]] = fail
-    monkeypatch.setattr(direct_path, "answer_request", broken)
-    client.send(head("/invocations", "X-Request-Id: mine") + b"{}")
+    monkeypatch.setattr("router.web.invocations.read_key", fail)
+    client.send(head(path, "X-Request-Id: mine") + b"{}")
 
     status, body, top = await client.answer()
 
     assert (status, b'"INTERNAL_ERROR"' in body, b"X-Request-Id: mine" in top) == (500, True, True)
+    assert facts.of(Rejected) == [Rejected("sentiment", RefusalReason.INTERNAL)]
 
 
 async def test_the_last_answer_of_a_gateway_that_stops_closes_the_connection(
@@ -214,8 +218,13 @@ async def test_the_last_answer_of_a_gateway_that_stops_closes_the_connection(
 
 
 async def test_a_client_that_ends_in_the_middle_of_a_body_leaves_nothing_behind(client: Client) -> None:
+    """No task that waits for the rest, and none that failed."""
+    failures: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, failure: failures.append(failure))
     client.send(head(length=6) + b"{")
-    await until(lambda: len(client.listener.connections) == 1)
+    await until(lambda: any(connection.busy for connection in client.listener.connections._open))
     client.reset()
     await until(lambda: len(client.listener.connections) == 0)
     await until(lambda: not [task for task in asyncio.all_tasks() if "start" in repr(task.get_coro())])
+    gc.collect()
+    assert failures == []
