@@ -2,7 +2,9 @@
 
 import os
 import sys
+import time
 from decimal import Decimal
+from hashlib import sha256
 from pathlib import Path
 
 import click
@@ -10,7 +12,7 @@ import orjson
 
 from router.adapters.config.edit import edit_split
 from router.adapters.config.file import load_settings
-from router.cli.client import Refused, Unreachable, gateway_address
+from router.cli.client import Refused, Unreachable, ask, gateway_address
 from router.cli.plan import ask_plan, percent_argument, print_plan
 from router.core.keys import KeyKind, key_text, text_key
 from router.core.routing import Reason
@@ -20,6 +22,11 @@ from router.settings import ModelSettings, Settings
 
 CONSULT_SECONDS = 2.0
 """What is asked before an edit is advice, and must not be in the way at 3 a.m."""
+IN_FORCE_SECONDS = 5.0
+"""Within which a gateway has a changed share in force."""
+_LOOK_SECONDS = 0.25
+_NOT_ASKED = 3
+"""Exit code, where nobody answers."""
 
 
 def find_model(settings: Settings, name: str) -> ModelSettings:
@@ -36,13 +43,15 @@ def set_share(
 ) -> int:
     """Edit the file and print the difference, after what a gateway says of it; returns the exit code.
 
-    `only_print`: print the changed file instead, and leave it as it is. `strict`: with 1 or 3, and without a
-    change, where something speaks against it or no gateway can be asked; a smaller share needs no leave. What
-    the gateway says goes to standard error.
+    It is 1 where the gateway that was asked does not have the changed file in force within
+    `IN_FORCE_SECONDS`. `only_print`: print the changed file instead, and leave it as it is. `strict`: with 1
+    or 3, and without a change, where something speaks against it or no gateway can be asked; a smaller share
+    needs no leave. What the gateway says goes to standard error.
     """
     share = percent_argument(percent)
     edit = edit_split(config_path, model, share)
-    code = _consult(config_path, url, model, share)
+    base = _address(config_path, url)
+    code = _consult(base, model, share) if base else _NOT_ASKED
     if strict and code and not edit.lowers:
         click.echo("nothing was changed", err=True)
         return code
@@ -53,18 +62,53 @@ def set_share(
     edit.write()
     unchanged = f"{model}: the canary has {percent} % already; nothing changed"
     click.echo(edit.diff or unchanged, nl=not edit.diff)
-    return 0
+    if base is None or code == _NOT_ASKED:
+        return 0
+    if (why := _why_not_in_force(base, edit.new)) is None:
+        click.echo(f"In force at {base}.", err=True)
+        return 0
+    click.echo(f"The file is written, and not in force at {base}: {why}", err=True)
+    if edit.lowers:
+        click.echo(f"`canary-router abort {model}` takes the canary's share away without the file.", err=True)
+    return 1
 
 
-def _consult(config_path: Path, url: str | None, model: str, share: Decimal) -> int:
-    """Print what a gateway says; 1 when something speaks against it, 3 when none can be asked."""
+def _address(config_path: Path, url: str | None) -> str | None:
     try:
-        plan = ask_plan(gateway_address(config_path, url), model, share, CONSULT_SECONDS)
-    except (Refused, Unreachable, ConfigRefused) as error:
+        return gateway_address(config_path, url)
+    except ConfigRefused as error:
         click.echo(f"what this would do could not be asked: {error}", err=True)
-        return 3
+        return None
+
+
+def _consult(base: str, model: str, share: Decimal) -> int:
+    """Print what a gateway says; 1 when something speaks against it, `_NOT_ASKED` when none can be asked."""
+    try:
+        plan = ask_plan(base, model, share, CONSULT_SECONDS)
+    except (Refused, Unreachable) as error:
+        click.echo(f"what this would do could not be asked: {error}", err=True)
+        return _NOT_ASKED
     print_plan(plan, err=True)
     return 1 if plan["against"] else 0
+
+
+def _why_not_in_force(base: str, content: bytes) -> str | None:
+    """None as soon as the gateway has a file with this content in force; else, after a while, why not.
+
+    What it says before it has looked at the file again is of the file as it was.
+    """
+    wanted, ends_at = sha256(content).hexdigest(), time.monotonic() + IN_FORCE_SECONDS
+    while True:
+        try:
+            config = ask(base, "/v1/state", "config")["config"]
+            if config.get("digest") == wanted:
+                return None
+            why = config.get("error") or "it has another file in force; does it read this one?"
+        except Unreachable as error:
+            why = str(error)
+        if time.monotonic() >= ends_at:
+            return why
+        time.sleep(_LOOK_SECONDS)
 
 
 def explain_key(config_path: Path, model: str, key: str, output: str) -> int:

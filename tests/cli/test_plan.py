@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable
+from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -142,13 +144,20 @@ def test_what_does_not_plan_is_no_gateway(plan: Plan, status: int, document: Any
 # ---- split
 
 
+def in_force(production: float, canary: float, error: str | None = None) -> dict[str, Any]:
+    """What `/v1/state` says while the file with these shares is in force."""
+    text = FILE.replace("95", f"{production:g}").replace("canary: 5}", f"canary: {canary:g}}}")
+    return {"models": {}, "config": {"digest": sha256(text.encode()).hexdigest(), "error": error}}
+
+
 def test_split_shows_the_plan_and_then_edits(file: Path, serve: Serve) -> None:
-    gateway = serve(AGAINST)
+    gateway = serve({**AGAINST, **in_force(87.5, 12.5)})
     done = invoke("split", "-c", str(file), "--url", gateway.url, "m", "12.5")
 
     assert done.exit_code == 0
-    assert [path for _, path, _, _ in gateway.seen] == ["/v1/plan?model=m&share=12.5"]
+    assert [path for _, path, _, _ in gateway.seen] == ["/v1/plan?model=m&share=12.5", "/v1/state"]
     assert "✘ fail: The canary fails 3 points more." in done.stderr
+    assert done.stderr.endswith(f"In force at {gateway.url}.\n")
     assert done.stdout.startswith(f"--- {file}\n+++ {file}\n")
     assert file.read_text() == FILE.replace("95", "87.5").replace("canary: 5}", "canary: 12.5}")
     assert not any(key in done.output for key in ("qa-1", "tenant-7"))
@@ -163,7 +172,35 @@ def test_split_without_a_gateway_says_so_and_edits(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("document", "status", "code"), [(AGAINST, 200, 1), ({}, 503, 3), (PLAN, 200, 0)], ids=["no", "?", "yes"]
+    ("said", "why"),
+    [
+        ({"error": "cold keys changed"}, "cold keys changed"),
+        ({"error": None}, "it has another file in force; does it read this one?"),
+        ({}, "it has another file in force; does it read this one?"),
+    ],
+    ids=["refused", "another file", "an older gateway"],
+)
+def test_a_split_that_is_not_in_force_says_why_and_what_takes_the_share_away(
+    file: Path, serve: Serve, said: Any, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_module("router.cli.split"), "IN_FORCE_SECONDS", 0.3)
+    gateway = serve({**PLAN, "models": {}, "config": {"digest": "0", **said}})
+    lowered = invoke("split", "-c", str(file), "--url", gateway.url, "m", "0")
+    raised = invoke("split", "-c", str(file), "--url", gateway.url, "m", "10")
+
+    assert (lowered.exit_code, raised.exit_code) == (1, 1)
+    assert "canary: 10}" in file.read_text()
+    message = f"The file is written, and not in force at {gateway.url}: {why}\n"
+    assert lowered.stderr.endswith(
+        f"{message}`canary-router abort m` takes the canary's share away without the file.\n"
+    )
+    assert raised.stderr.endswith(message)
+
+
+@pytest.mark.parametrize(
+    ("document", "status", "code"),
+    [(AGAINST, 200, 1), ({}, 503, 3), ({**PLAN, **in_force(75, 25)}, 200, 0)],
+    ids=["no", "?", "yes"],
 )
 def test_a_strict_split_edits_only_what_nothing_speaks_against(
     file: Path, serve: Serve, document: Any, status: int, code: int
@@ -175,7 +212,7 @@ def test_a_strict_split_edits_only_what_nothing_speaks_against(
     assert (file.read_text() == FILE) is (code != 0)
 
 
-@pytest.mark.parametrize(("document", "status"), [(AGAINST, 200), ({}, 503)])
+@pytest.mark.parametrize(("document", "status"), [({**AGAINST, **in_force(99, 1)}, 200), ({}, 503)])
 def test_a_smaller_share_needs_nobodys_leave(file: Path, serve: Serve, document: Any, status: int) -> None:
     """Down is free, also for a script that is strict."""
     url = serve(document, status).url
