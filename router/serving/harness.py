@@ -30,6 +30,9 @@ from router.serving.ports import Loader, PreparedEnvironment
 from router.serving.version_dependencies import VersionDependencies
 from router.settings import ModelSettings
 
+GATHER_SECONDS = 30.0
+"""How long a version waits, from its first worker on, for the others before it takes an alias over. Longer
+than most workers load; and where they do not, a move must not hang."""
 LOAD_DELAYS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 """Wait after the n-th load in a row that failed."""
 
@@ -124,6 +127,8 @@ class Harness:
         """True after a load failed for which another version had ended."""
         self._reload_costs_outage = False
         """True after a load of workers under other settings failed for which the former ones had ended."""
+        self.gathers_workers = False
+        """True while it is READY for the first time and waits for its further workers, some seconds at most."""
         self._settings_changed = asyncio.Event()
         """Ends the pause after workers could not be loaded with the settings of then."""
         dependencies.live[version] += 1
@@ -404,6 +409,7 @@ class Harness:
             self._refuse(error, error.phase if isinstance(error, LoadFailed) else self._phase, aliases)
             return
         self._pool, self._load_failures, self.error = pool, self._load_failures.reset(), ""
+        self.gathers_workers = not (pool.gathered.is_set() or self.settings.in_turn)
         self._enter(State.READY)
         phases |= self.info.phase_seconds
         environment = self.environment
@@ -413,6 +419,14 @@ class Harness:
         if mismatches := self.info.mismatches:
             shared.recorder.record(EnvironmentDiffers(self.version, mismatches, own=about is not None))
         self.refresh_if_outdated()
+        if self.gathers_workers:
+            self._start(self._gather_workers(pool))
+        self._owner.version_changed()
+
+    async def _gather_workers(self, pool: Pool) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(pool.gathered.wait(), GATHER_SECONDS)
+        self.gathers_workers = False
         self._owner.version_changed()
 
     async def _prepare(self, directory: str) -> Loader:
@@ -525,6 +539,7 @@ class Harness:
         return self._task
 
     def _cancel(self) -> None:
+        self.gathers_workers = False
         for task in (self._task, self._reloading):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()

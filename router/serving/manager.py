@@ -359,7 +359,16 @@ class ModelManager:
             turns,
             self.previous.kept,
             self.preflight.held_back,
+            frozenset(filter(self._gathers_workers, self.harnesses)),
         )
+
+    def _gathers_workers(self, version: VersionId) -> bool:
+        """Whether `version` has too few workers yet for what others answer so long.
+
+        One that served before is taken back with the first worker: the version after it may be a bad one.
+        """
+        gathers = self.harnesses[version].gathers_workers and version not in self._served
+        return gathers and all(map(self.serves, self._replaced_by(version)))
 
     def _start(self, action: Action) -> None:
         match action:

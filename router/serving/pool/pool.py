@@ -91,6 +91,8 @@ class Pool:
         self._recycler = MemoryRecycler(self, recorder)
         self._surge = SurgeScaler(self)
         self._repeats = IdleRepeats(self)
+        self.gathered = asyncio.Event()
+        """Set as soon as no worker is missing, or one of them did not load."""
         self._differs: Batching | None = None
         """Why no worker is to share predicts, once one has seen an answer that sharing changed."""
         self._window = BatchWindow(self.queue, self)
@@ -237,6 +239,7 @@ class Pool:
     def fill(self) -> None:
         """Bring the number of workers to what it should be; idempotent."""
         self._reduce_to(self._surge.wanted)
+        self._look_gathered()
         for slot in self.slots:
             slot.worker.rank(last=self._owner.is_production)
         self.supply.fill()
@@ -343,6 +346,7 @@ class Pool:
             worker.stop_sharing(self._differs)
         worker.rank(last=self._owner.is_production)
         worker.exited.add_done_callback(lambda _: self._worker_ended(slot))
+        self._look_gathered()
         self.dispatch()
 
     def replace(self, old: Sequence[WorkerSlot], fresh: WorkerHandle) -> None:
@@ -409,6 +413,7 @@ class Pool:
 
     def no_load_before(self, until: float) -> None:
         """No load will begin before that loop time."""
+        self.gathered.set()
         self._refuse_unserved(until=until)
 
     def release(self) -> None:
@@ -417,6 +422,10 @@ class Pool:
         if self._leases == 0:
             self._idle.set()
             self._repeats.watch()
+
+    def _look_gathered(self) -> None:
+        if self.shortfall <= 0:
+            self.gathered.set()
 
     def _idle_slot(self) -> WorkerSlot | None:
         """A worker that has nothing to do, or room where requests end apart; None while requests wait."""

@@ -1,0 +1,109 @@
+"""An alias moves to a version of several workers when these are there, for the one before has as many."""
+
+import asyncio
+
+import pytest
+
+from router.core.ids import CANARY, PRODUCTION
+from router.serving import harness
+from router.serving.manager import ModelManager
+from router.serving.models import ModelSet
+from tests.serving.conftest import V1, V2, V3, settings
+from tests.support.fakes import FakeWorld
+from tests.support.waiting import until
+
+
+@pytest.fixture
+async def three(serving: ModelSet, world: FakeWorld) -> ModelManager:
+    """Each version has three workers."""
+    serving.apply({"sentiment": settings(workers=3, split={"production": 50, "canary": 50})})
+    await until(lambda: len(world.alive(V1)) == len(world.alive(V2)) == 3)
+    return serving.managers["sentiment"]
+
+
+async def first_worker_of_v3(manager: ModelManager, world: FakeWorld) -> asyncio.Event:
+    """Move production to V3, of which one worker is READY; the others are loaded when the event is set."""
+    first, others = asyncio.Event(), asyncio.Event()
+    world.slow_loads = first
+    manager.set_aspired({PRODUCTION: V3, CANARY: V2})
+    await until(lambda: V3 in world.loads)
+    world.slow_loads = others
+    first.set()
+    await until(lambda: len(world.alive(V3)) == 1)
+    return others
+
+
+async def test_production_moves_when_all_workers_of_the_next_version_are_there(
+    three: ModelManager, world: FakeWorld
+) -> None:
+    others = await first_worker_of_v3(three, world)
+    three.reconcile()
+    assert (three.bound[PRODUCTION], len(world.alive(V1))) == (V1, 3)
+
+    others.set()
+    await until(lambda: three.bound[PRODUCTION] == V3)
+    assert len(world.alive(V3)) == 3
+
+
+async def test_production_moves_to_what_is_there_when_a_further_worker_does_not_load(
+    three: ModelManager, world: FakeWorld
+) -> None:
+    others = await first_worker_of_v3(three, world)
+    world.broken.add(V3)
+    others.set()
+
+    await until(lambda: three.bound[PRODUCTION] == V3)
+    assert len(world.alive(V3)) == 1
+
+
+async def test_production_moves_to_what_is_there_after_a_while(
+    three: ModelManager, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(harness, "GATHER_SECONDS", 0.05)
+    await first_worker_of_v3(three, world)
+
+    await until(lambda: three.bound[PRODUCTION] == V3)
+    assert len(world.alive(V3)) == 1
+
+
+async def test_fewer_workers_in_the_settings_are_not_waited_for(
+    serving: ModelSet, three: ModelManager, world: FakeWorld
+) -> None:
+    await first_worker_of_v3(three, world)
+    serving.apply({"sentiment": settings(workers=1, split={"production": 50, "canary": 50})})
+
+    await until(lambda: three.bound[PRODUCTION] == V3)
+
+
+async def test_a_version_that_served_before_is_taken_back_with_its_first_worker(
+    three: ModelManager, world: FakeWorld
+) -> None:
+    """A rollback: what serves meanwhile may be bad."""
+    three.note_served([V3])
+    await first_worker_of_v3(three, world)
+
+    await until(lambda: three.bound[PRODUCTION] == V3)
+    assert len(world.alive(V3)) == 1
+
+
+async def test_where_nothing_answers_any_more_the_first_worker_is_enough(
+    three: ModelManager, world: FakeWorld
+) -> None:
+    await first_worker_of_v3(three, world)
+    for worker in world.alive(V1):
+        worker.kill()
+    await until(lambda: not three.serves(V1))
+    three.set_aspired({PRODUCTION: V3, CANARY: V2})  # the next poll
+
+    assert three.bound[PRODUCTION] == V3
+
+
+async def test_an_alias_that_moves_back_meanwhile_moves_nothing(
+    three: ModelManager, world: FakeWorld
+) -> None:
+    others = await first_worker_of_v3(three, world)
+    three.set_aspired({PRODUCTION: V1, CANARY: V2})
+    others.set()
+
+    await until(lambda: V3 not in three.harnesses)
+    assert (three.bound[PRODUCTION], len(world.alive(V1))) == (V1, 3)
