@@ -113,8 +113,9 @@ def next_action(snapshot: Snapshot) -> Action | None:
     """The one next action, or None at the fixed point (or while what was started is still under way).
 
     Order: bind what is ready, and is not held back, as nothing is from production, and does not gather
-    workers while another version serves the alias; unbind an alias nobody asks for, but never production, of which silence is a fault and not a wish; unload what is neither bound
-    nor aspired, unless it is READY and kept; load what is aspired or bound, and new.
+    workers while another version serves the alias; unbind an alias nobody asks for, but never production, of
+    which silence is a fault and not a wish; unload what is neither bound nor aspired, unless it is READY and
+    kept; load what is aspired or bound, and new.
 
     In turn, what is replaced stays bound and is unloaded as soon as the files of the next version are here;
     that one begins when all that was let go has ended. If it does not load, what is bound is loaded again.

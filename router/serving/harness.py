@@ -128,7 +128,7 @@ class Harness:
         self._reload_costs_outage = False
         """True after a load of workers under other settings failed for which the former ones had ended."""
         self.gathers_workers = False
-        """True while it is READY for the first time and waits for its further workers, some seconds at most."""
+        """True while it is READY, for the first time, and waits some seconds for its further workers."""
         self._settings_changed = asyncio.Event()
         """Ends the pause after workers could not be loaded with the settings of then."""
         dependencies.live[version] += 1

@@ -19,6 +19,7 @@ from router.core.ids import GatewayId
 from router.serving.dispatch import Dispatcher
 from router.serving.models import ModelSet
 from router.settings import SettingsInForce
+from router.web.incoming import BodiesUnderWay
 from router.web.request_key import KeyParseLock
 
 
@@ -122,6 +123,7 @@ class WebState:
     """The document of `/v1/plan`, of a configured model and percent for its canary; else ValueError."""
     traffic: TrafficCounts = field(default_factory=TrafficCounts)
     requests: InFlightRequests = field(default_factory=InFlightRequests)
+    bodies: BodiesUnderWay = field(default_factory=BodiesUnderWay)
     log_sample: Callable[[RequestSample], None] = _ignore
     """Gets the part of the prediction requests that `log.sample_requests` says."""
     key_parse_lock: KeyParseLock = field(default_factory=KeyParseLock)

@@ -7,8 +7,15 @@ from aiohttp import StreamReader
 from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDictProxy, MultiDict, MultiMapping
 
+from router.errors import Overloaded
 from router.serving.caller import Caller
 
+MOST_HELD_BYTES = 256 << 20
+"""Of bodies that are being read, in all; or as many as `TIMES_THE_LONGEST` hold, where that is more."""
+TIMES_THE_LONGEST = 4
+SHORT_BYTES = 1 << 16
+"""A body is never refused for what others hold before it is longer: as many as there may be connections hold
+that much again."""
 _NO_QUERY: MultiMapping[str] = MultiDict()
 _UNSAID = "application/octet-stream"
 _GOOD_REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
@@ -64,12 +71,31 @@ def choose_request_id(sent: str) -> str:
 
 
 async def read_whole(content: StreamReader, most_bytes: int) -> bytes | None:
-    """All that comes in; None, and the rest unread, where that is more than `most_bytes`."""
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in content.iter_any():
-        size += len(chunk)
-        if size > most_bytes:
-            return None
-        chunks.append(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    """All that comes in; None, and the rest unread, where that is more than `most_bytes`. A body alone."""
+    return await BodiesUnderWay().read(content, most_bytes)
+
+
+class BodiesUnderWay:
+    """Reads bodies, and bounds what those hold together that have not come to their end."""
+
+    def __init__(self) -> None:
+        self.held = 0
+        """Bytes that have come of them."""
+
+    async def read(self, content: StreamReader, most_bytes: int) -> bytes | None:
+        """One of them, as `read_whole`. Raises Overloaded where too much is held, and it is no short one."""
+        chunks: list[bytes] = []
+        size = 0
+        most_held = max(MOST_HELD_BYTES, TIMES_THE_LONGEST * most_bytes)
+        try:
+            async for chunk in content.iter_any():
+                size += len(chunk)
+                self.held += len(chunk)
+                if size > most_bytes:
+                    return None
+                if self.held > most_held and size > SHORT_BYTES:
+                    raise Overloaded("too many long bodies are on their way")
+                chunks.append(chunk)
+        finally:
+            self.held -= size
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)

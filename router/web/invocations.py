@@ -29,7 +29,7 @@ from router.serving.dispatch import RequestResult
 from router.settings import ModelSettings, ServerSettings, Settings
 from router.web.connections import caller_of
 from router.web.context import GATEWAY, REQUEST_ID, WebState
-from router.web.incoming import IncomingRequest, read_whole
+from router.web.incoming import IncomingRequest
 from router.web.request_key import LONG_BYTES, MANY_BYTES, read_key
 from router.web.responses import error_response, internal_error, result_response
 
@@ -141,7 +141,10 @@ def _allowed(
 
 
 async def _read_body(gateway: WebState, request: IncomingRequest) -> bytes:
-    """A body that does not come with its head. Raises TooLarge, NotReady, BodyTimeout or BodyUnreadable."""
+    """A body that does not come with its head.
+
+    Raises TooLarge, Overloaded, NotReady, BodyTimeout or BodyUnreadable.
+    """
     server = gateway.settings.current.server
     limit = server.body_limit_bytes
     if request.content_length > limit:
@@ -150,7 +153,7 @@ async def _read_body(gateway: WebState, request: IncomingRequest) -> bytes:
         if request.writer is not None:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         async with gateway.requests.reading(server.body_timeout_seconds):
-            body = await read_whole(request.payload, limit)
+            body = await gateway.bodies.read(request.payload, limit)
     except TimeoutError:
         if gateway.traffic.stopping:
             raise NotReady("the gateway stops") from None

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from time import perf_counter
 
-from router.core.keys import KeyKind, KeySource, cookie_key, json_key, text_key
+from router.core.keys import MAX_JSON_BYTES, KeyKind, KeySource, cookie_key, json_key, text_key
 from router.core.routing import MissingKey
 from router.errors import KeyMissing, Overloaded
 from router.web.incoming import IncomingRequest
@@ -29,7 +29,8 @@ class KeyParseLock:
 
     def for_key_of(self, source: KeySource, body: bytes) -> AbstractAsyncContextManager[None]:
         """What `read_key` is to be called in. Raises Overloaded where too many wait already."""
-        return self._one() if source.kind is KeyKind.JSON and len(body) > MANY_BYTES else nullcontext()
+        is_searched = source.kind is KeyKind.JSON and MANY_BYTES < len(body) <= MAX_JSON_BYTES
+        return self._one() if is_searched else nullcontext()
 
     @asynccontextmanager
     async def _one(self) -> AsyncIterator[None]:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from router.core.keys import KeyKind, KeySource
+from router.core.keys import MAX_JSON_BYTES, KeyKind, KeySource
 from router.errors import Overloaded
 from router.web.request_key import MANY_BYTES, KeyParseLock
 
@@ -29,7 +29,9 @@ async def test_long_bodies_take_turns_and_short_ones_do_not_wait() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "body"), [(KeyKind.JSON, SHORT), (KeyKind.HEADER, LONG)], ids=["short", "a header"]
+    ("kind", "body"),
+    [(KeyKind.JSON, SHORT), (KeyKind.JSON, bytes(MAX_JSON_BYTES + 1)), (KeyKind.HEADER, LONG)],
+    ids=["short", "longer than is searched", "a header"],
 )
 async def test_who_has_nothing_to_search_waits_for_nobody(kind: KeyKind, body: bytes) -> None:
     turns = KeyParseLock()
