@@ -58,11 +58,13 @@ def _healthy(state: Mapping[str, Any]) -> bool:
     models = state["models"].values()
     wrong = any(version["error"] for model in models for version in model["versions"].values())
     stale = any(alias["stale"] for model in models for alias in model["aliases"].values())
+    unserved = _unserved(state)
     refused = state["config"].get("error") or state["registry"]["error"]
     refusing = state.get("last_minute", {}).get("refusing")  # an older gateway does not say it
     return bool(
         state["ready"]
         and not refused
+        and not unserved
         and not wrong
         and not stale
         and not refusing
@@ -251,11 +253,21 @@ def _troubles(state: Mapping[str, Any]) -> list[str]:
     if state["config"].get("error"):
         lines.append(f"configuration: {state['config']['error']}")
     lines += state.get("warnings", [])
+    lines += _unserved(state)
     for name, model in state["models"].items():
         failed = {number: version for number, version in model["versions"].items() if version["error"]}
         lines += [f"{name} v{number}: {_failure(version)}" for number, version in failed.items()]
         lines += [f"{name}: {warning}" for warning in model["warnings"]]
     return [*_caps(state), *_not_durable(state), *lines, *_open_breakers(state)]
+
+
+def _unserved(state: Mapping[str, Any]) -> list[str]:
+    """Of models whose production has no worker alive."""
+    return [
+        f"{name}: production has no worker that answers: its callers wait for one, or get 503"
+        for name, model in state["models"].items()
+        if not model["ready"]
+    ]
 
 
 def _caps(state: Mapping[str, Any]) -> list[str]:
