@@ -6,7 +6,6 @@ import math
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -347,12 +346,15 @@ def test_an_example_shows_that_sharing_costs_more_than_it_saves(
     assert (batching.merges, batching.why) == (False, why)
 
 
-def test_an_example_that_was_kept_waiting_once_shows_no_cost() -> None:
+def test_an_example_that_was_kept_waiting_once_shows_no_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process had the processor meanwhile: what looks dear is measured again."""
+    clocks = Clocks()
+    monkeypatch.setattr(batching_trial, "time", clocks)
     waits = iter([0.0, 0.0, 0.1])
 
     def predict(table: Any) -> Any:
-        time.sleep(next(waits, 0.0))
+        clocks.spend(0.001, working=True)
+        clocks.spend(next(waits, 0.0), working=False)
         return table["x"].to_numpy()
 
     batching = shown_by_example(pd.DataFrame({"x": [1.0, 2.0]}), predict, 1e-9)
