@@ -266,7 +266,7 @@ def _unserved(state: Mapping[str, Any]) -> list[str]:
     return [
         f"{name}: production has no worker that answers: its callers wait for one, or get 503"
         for name, model in state["models"].items()
-        if not model["ready"]
+        if not model.get("ready", True)  # an older gateway does not say it
     ]
 
 

@@ -345,6 +345,18 @@ def test_status_ends_with_1_while_requests_are_refused_and_says_every_warning(
     assert ("\n3 connections were refused" in shown.output) is (refusing is not None)
 
 
+@pytest.mark.parametrize(("ready", "code"), [(False, 1), (True, 0)])
+def test_status_ends_with_1_while_production_of_one_model_has_no_worker(code: int, *, ready: bool) -> None:
+    """The gateway is ready: its other models answer."""
+    rest = {"aliases": {}, "versions": {}, "split": {}, "verdicts": {}, "warnings": []}
+    models = {"m": {**rest, "ready": ready}, "other": {**rest, "ready": True}}
+    with answering({"/v1/state": {**documents.STATE_OF_A_GATEWAY, "models": models}}) as url:
+        shown = CliRunner().invoke(root, ["status", "--url", url])
+    line = "\nm: production has no worker that answers: its callers wait for one, or get 503\n"
+    assert (shown.exit_code, line in shown.output) == (code, not ready)
+    assert "other: " not in shown.output
+
+
 def test_status_says_that_caps_and_journal_are_not_durable_and_why() -> None:
     """It hurts nobody: the exit code is 0."""
     reason = "state held by gw-1, pid 17"
