@@ -23,7 +23,7 @@ from router.settings import ModelSettings, Settings
 CONSULT_SECONDS = 2.0
 """What is asked before an edit is advice, and must not be in the way at 3 a.m."""
 IN_FORCE_SECONDS = 5.0
-"""Within which a gateway has a changed share in force."""
+"""Within which a gateway has a changed share in force, or has refused it; a busy one has twice as long."""
 _LOOK_SECONDS = 0.25
 _NOT_ASKED = 3
 """Exit code, where nobody answers."""
@@ -43,8 +43,8 @@ def set_share(
 ) -> int:
     """Edit the file and print the difference, after what a gateway says of it; returns the exit code.
 
-    It is 1 where the gateway that was asked does not have the changed file in force within
-    `IN_FORCE_SECONDS`. `only_print`: print the changed file instead, and leave it as it is. `strict`: with 1
+    It is 1 where the gateway that was asked does not have the changed file in force after a while.
+    `only_print`: print the changed file instead, and leave it as it is. `strict`: with 1
     or 3, and without a change, where something speaks against it or no gateway can be asked; a smaller share
     needs no leave. What the gateway says goes to standard error.
     """
@@ -97,17 +97,19 @@ def _why_not_in_force(base: str, content: bytes) -> str | None:
 
     What it says before it has looked at the file again is of the file as it was.
     """
-    wanted, ends_at = sha256(content).hexdigest(), time.monotonic() + IN_FORCE_SECONDS
+    wanted, began_at = sha256(content).hexdigest(), time.monotonic()
     while True:
+        seconds = IN_FORCE_SECONDS
         try:
             config = ask(base, "/v1/state", "config")["config"]
             if config.get("digest") == wanted:
                 return None
-            why = config.get("error") or "it has another file in force; does it read this one?"
+            if not (why := config.get("error")):
+                why, seconds = "it has another file in force; does it read this one?", 2 * seconds
         except Unreachable as error:
             why = str(error)
-        if time.monotonic() >= ends_at:
-            return why
+        if time.monotonic() - began_at >= seconds:
+            return str(why)
         time.sleep(_LOOK_SECONDS)
 
 

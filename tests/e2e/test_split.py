@@ -116,3 +116,26 @@ def test_what_is_pinned_stays_and_what_is_planned_moves(
     assert gateway.command("plan", "nobody", "25", *at).returncode == 2
     shown = [gateway.log.read_text(), json.dumps(gateway.state()), asked.stdout, done.stdout, done.stderr]
     assert not any("secret" in one for one in shown)
+
+
+def test_a_share_that_something_else_in_the_file_keeps_from_being_in_force_is_said_to_be_so(
+    start: Callable[..., GatewayProcess],
+) -> None:
+    """A changed salt waits for a reload, and the whole file with it. The cap needs no file."""
+    gateway = start(MODELS)
+    gateway.wait_bound(2, "canary")
+    at = ("--url", gateway.admin)
+    gateway.config.write_text(gateway.config.read_text() + "    salt: another\n")
+
+    refused = gateway.command("split", "sentiment", "0", *at)
+
+    assert (refused.returncode, gateway.model()["split"]["canary"]) == (1, 5)
+    why = f"The file is written, and not in force at {gateway.admin}: models.sentiment.salt"
+    assert why in refused.stderr
+    assert "it waits for SIGHUP or POST /-/reload" in refused.stderr
+    assert "`canary-router abort sentiment` takes the canary's share away" in refused.stderr
+    status = gateway.command("status", *at)
+    assert (status.returncode, "configuration: models.sentiment.salt" in status.stdout) == (1, True)
+
+    gateway.command("abort", "sentiment", "--reason", "a test", *at)
+    assert gateway.model()["split"]["canary"] == 0
