@@ -94,8 +94,8 @@ class Snapshot:
     """Stays while it is READY, though no alias asks for it. Nothing is loaded for it, or waits for it."""
     held_back: frozenset[VersionId] = frozenset()
     """Versions that no alias but production may be bound to yet."""
-    gathering: frozenset[VersionId] = frozenset()
-    """READY versions with too few workers yet to take an alias over from another one."""
+    gathering: frozenset[Alias] = frozenset()
+    """Bound aliases whose next version has too few workers yet to take them over."""
 
     @property
     def making_way(self) -> frozenset[VersionId]:
@@ -112,8 +112,8 @@ class Snapshot:
 def next_action(snapshot: Snapshot) -> Action | None:
     """The one next action, or None at the fixed point (or while what was started is still under way).
 
-    Order: bind what is ready, and is not held back, as nothing is from production, and does not gather
-    workers while another version serves the alias; unbind an alias nobody asks for, but never production, of
+    Order: bind what is ready, and is not held back, as nothing is from production, nor gathers workers while
+    another version serves the alias; unbind an alias nobody asks for, but never production, of
     which silence is a fault and not a wish; unload what is neither bound nor aspired, unless it is READY and
     kept; load what is aspired or bound, and new.
 
@@ -128,8 +128,8 @@ def _actions(snapshot: Snapshot) -> Iterator[Action]:
     # Production first: while it is not bound nothing is answered at all.
     wishes = sorted(aspired.items(), key=lambda wish: (wish[0] != PRODUCTION, wish[0]))
     for alias, version in wishes:
-        waits = version in snapshot.gathering and alias in bound
-        may_bind = not waits and (alias == PRODUCTION or version not in snapshot.held_back)
+        may_bind = alias == PRODUCTION or version not in snapshot.held_back
+        may_bind = may_bind and alias not in snapshot.gathering
         if may_bind and bound.get(alias) != version and states.get(version) is State.READY:
             yield Bind(alias, version)
     for alias in sorted(bound):

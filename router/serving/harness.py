@@ -31,8 +31,8 @@ from router.serving.version_dependencies import VersionDependencies
 from router.settings import ModelSettings
 
 GATHER_SECONDS = 30.0
-"""How long a version waits, from its first worker on, for the others before it takes an alias over. Longer
-than most workers load; and where they do not, a move must not hang."""
+"""How long a version waits for each worker but the first before it takes an alias over: most load faster, and
+where they do not, a move must not hang."""
 LOAD_DELAYS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 """Wait after the n-th load in a row that failed."""
 
@@ -176,7 +176,12 @@ class Harness:
 
     @property
     def phase(self) -> str | None:
-        """What it is at while it is LOADING, or failed at in ERROR: fetch, environment or load; else None."""
+        """What it is at while it is LOADING, or failed at in ERROR: fetch, environment or load.
+
+        `workers` while it is READY and gathers these; else None.
+        """
+        if self.gathers_workers:
+            return "workers"
         return self._phase if self._state in (State.LOADING, State.ERROR) else None
 
     @property
@@ -424,8 +429,11 @@ class Harness:
         self._owner.version_changed()
 
     async def _gather_workers(self, pool: Pool) -> None:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(pool.gathered.wait(), GATHER_SECONDS)
+        joined = 0
+        while len(pool.slots) > joined and not pool.gathered.is_set():
+            joined = len(pool.slots)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(pool.gathered.wait(), GATHER_SECONDS)
         self.gathers_workers = False
         self._owner.version_changed()
 

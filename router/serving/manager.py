@@ -77,6 +77,8 @@ class ModelManager:
         self._bound: dict[Alias, VersionId] = {}
         self._served: set[VersionId] = set()
         """Versions that an alias has served, also before a restart: their warm-up is required no more."""
+        self._productions: set[VersionId] = set()
+        """Versions that production has served in this process."""
         self._registrations: Mapping[VersionId, str] = {}
         """What the registry last said of each version that has no workers here."""
         self._reported: dict[Alias, VersionInfo] = {}
@@ -316,6 +318,8 @@ class ModelManager:
     def worker_crashed(self, version: VersionId) -> None:
         """A worker of `version` ended by itself."""
         self.breakers.crash(version)
+        if self._is_bound(version) and not self.serves(version):
+            asyncio.get_running_loop().call_soon(self.reconcile)  # what waits to take its place may do so now
 
     async def drain(self) -> set[VersionId]:
         """The model left the configuration: let what runs finish, then end its versions, which it returns."""
@@ -359,16 +363,19 @@ class ModelManager:
             turns,
             self.previous.kept,
             self.preflight.held_back,
-            frozenset(filter(self._gathers_workers, self.harnesses)),
+            frozenset(filter(self._gathers_workers, self._bound)),
         )
 
-    def _gathers_workers(self, version: VersionId) -> bool:
-        """Whether `version` has too few workers yet for what others answer so long.
+    def _gathers_workers(self, alias: Alias) -> bool:
+        """Whether the next version of `alias` has too few workers yet, and the present one answers so long.
 
-        One that served before is taken back with the first worker: the version after it may be a bad one.
+        A former production is taken back with its first worker: the version after it may be a bad one.
         """
-        gathers = self.harnesses[version].gathers_workers and version not in self._served
-        return gathers and all(map(self.serves, self._replaced_by(version)))
+        bound, aspired = self._bound[alias], self._aspired.get(alias)
+        if aspired in (None, bound) or aspired not in self.harnesses or not self.serves(bound):
+            return False
+        is_former = aspired in self._productions or aspired == self.previous.version
+        return not self.serves(aspired) or (self.harnesses[aspired].gathers_workers and not is_former)
 
     def _start(self, action: Action) -> None:
         match action:
@@ -394,6 +401,7 @@ class ModelManager:
         self._bound = {**self._bound, alias: version}
         self._served.add(version)
         if alias == PRODUCTION:
+            self._productions.add(version)
             self.previous.production_moved(version)
         self.breakers.follow_bound(self._bound, f"{alias} serves {version}")
         self._publish_routes()

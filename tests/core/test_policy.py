@@ -38,16 +38,15 @@ def test_an_empty_poll_unbinds_the_canary_and_nothing_else() -> None:
     assert look({}, {P: V1}, {V1: READY, V2: DRAINING}) is None
 
 
-def test_a_version_that_gathers_workers_takes_no_alias_over_and_begins_one_that_nothing_serves() -> None:
-    wish, ready = {P: V2, C: V2}, {V1: READY, V2: READY}
+def test_an_alias_stays_with_its_version_while_the_next_one_gathers_workers() -> None:
+    wish, bound, ready = {P: V2, C: V2}, {P: V1, C: V1}, {V1: READY, V2: READY}
 
-    def gathering(bound: dict[Alias, VersionId]) -> Action | None:
-        return next_action(Snapshot(wish, bound, ready, gathering=frozenset({V2})))
+    def gathering(*aliases: Alias) -> Action | None:
+        return next_action(Snapshot(wish, bound, ready, gathering=frozenset(aliases)))
 
-    assert gathering({}) == Bind(P, V2)
-    assert gathering({P: V1}) == Bind(C, V2)
-    assert gathering({P: V1, C: V1}) is None
-    assert look(wish, {P: V1, C: V1}, ready) == Bind(P, V2)
+    assert gathering() == Bind(P, V2)
+    assert gathering(P) == Bind(C, V2)
+    assert gathering(P, C) is None
 
 
 def test_a_poll_that_lacks_the_canary_unbinds_it() -> None:

@@ -4,10 +4,11 @@ import asyncio
 
 import pytest
 
-from router.core.ids import CANARY, PRODUCTION
+from router.core.ids import CANARY, PRODUCTION, ROLLBACK, Alias, VersionId
 from router.serving import harness
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
+from router.serving.pool import supply
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.support.fakes import FakeWorld
 from tests.support.waiting import until
@@ -21,11 +22,16 @@ async def three(serving: ModelSet, world: FakeWorld) -> ModelManager:
     return serving.managers["sentiment"]
 
 
-async def first_worker_of_v3(manager: ModelManager, world: FakeWorld) -> asyncio.Event:
+async def first_worker_of_v3(
+    manager: ModelManager,
+    world: FakeWorld,
+    named: dict[Alias, VersionId] | None = None,
+    canary: VersionId = V2,
+) -> asyncio.Event:
     """Move production to V3, of which one worker is READY; the others are loaded when the event is set."""
     first, others = asyncio.Event(), asyncio.Event()
     world.slow_loads = first
-    manager.set_aspired({PRODUCTION: V3, CANARY: V2})
+    manager.set_aspired(named or {PRODUCTION: V3, CANARY: canary})
     await until(lambda: V3 in world.loads)
     world.slow_loads = others
     first.set()
@@ -75,12 +81,51 @@ async def test_fewer_workers_in_the_settings_are_not_waited_for(
     await until(lambda: three.bound[PRODUCTION] == V3)
 
 
-async def test_a_version_that_served_before_is_taken_back_with_its_first_worker(
+async def test_while_workers_come_one_by_one_none_is_left_out(
+    three: ModelManager, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(harness, "GATHER_SECONDS", 0.1)
+    second, third = await first_worker_of_v3(three, world), asyncio.Event()
+    await asyncio.sleep(0.05)
+    world.slow_loads = third
+    second.set()
+    await until(lambda: len(world.alive(V3)) == 2)
+    await asyncio.sleep(0.1)
+    assert three.bound[PRODUCTION] == V1
+    third.set()
+
+    await until(lambda: three.bound[PRODUCTION] == V3)
+    assert len(world.alive(V3)) == 3
+
+
+async def test_a_version_that_begins_as_canary_gathers_all_the_same(
     three: ModelManager, world: FakeWorld
 ) -> None:
-    """A rollback: what serves meanwhile may be bad."""
-    three.note_served([V3])
-    await first_worker_of_v3(three, world)
+    """Both aliases are set in one poll, and no canary was bound."""
+    three.set_aspired({PRODUCTION: V1})
+    await until(lambda: CANARY not in three.bound)
+    others = await first_worker_of_v3(three, world, canary=V3)
+    await until(lambda: three.bound.get(CANARY) == V3)
+    assert three.bound[PRODUCTION] == V1
+    others.set()
+
+    await until(lambda: three.bound[PRODUCTION] == V3)
+    assert len(world.alive(V3)) == 3
+
+
+@pytest.mark.parametrize("how", ["it was production", "the registry names it as the one before"])
+async def test_a_rollback_takes_the_first_worker(three: ModelManager, world: FakeWorld, how: str) -> None:
+    """What serves meanwhile may be bad."""
+    named = {PRODUCTION: V3, CANARY: V2}
+    if how == "it was production":
+        three.set_aspired(named)
+        await until(lambda: three.bound[PRODUCTION] == V3 and V1 not in three.harnesses)
+        three.set_aspired({PRODUCTION: V1, CANARY: V2})
+        await until(lambda: three.bound[PRODUCTION] == V1 and V3 not in three.harnesses)
+        world.loads.clear()
+    else:
+        named |= {ROLLBACK: V3}
+    await first_worker_of_v3(three, world, named)
 
     await until(lambda: three.bound[PRODUCTION] == V3)
     assert len(world.alive(V3)) == 1
@@ -92,10 +137,39 @@ async def test_where_nothing_answers_any_more_the_first_worker_is_enough(
     await first_worker_of_v3(three, world)
     for worker in world.alive(V1):
         worker.kill()
-    await until(lambda: not three.serves(V1))
+
+    await until(lambda: three.bound[PRODUCTION] == V3)
+
+
+async def test_production_stays_while_the_next_version_has_lost_its_worker(
+    three: ModelManager, world: FakeWorld
+) -> None:
+    others = await first_worker_of_v3(three, world)
+    world.alive(V3)[0].kill()
+    await until(lambda: not three.serves(V3))
+    three.harnesses[V3].gathers_workers = False  # the time is over
+    three.reconcile()
+    assert three.bound[PRODUCTION] == V1
+    others.set()
+    await until(lambda: three.serves(V3))
     three.set_aspired({PRODUCTION: V3, CANARY: V2})  # the next poll
 
     assert three.bound[PRODUCTION] == V3
+
+
+async def test_workers_that_had_no_room_are_loaded_when_the_version_before_has_made_it(
+    three: ModelManager, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supply, "RELOAD_DELAYS", (300.0,))
+    others = await first_worker_of_v3(three, world)
+    available, world.available = world.available, 0
+    others.set()  # the second one is let in already
+    await until(lambda: three.bound[PRODUCTION] == V3)
+    assert len(world.alive(V3)) == 2
+    world.available = available
+    three.look_for_room()  # as each poll does
+
+    await until(lambda: len(world.alive(V3)) == 3)
 
 
 async def test_an_alias_that_moves_back_meanwhile_moves_nothing(

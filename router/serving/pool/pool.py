@@ -413,8 +413,11 @@ class Pool:
 
     def no_load_before(self, until: float) -> None:
         """No load will begin before that loop time."""
-        self.gathered.set()
         self._refuse_unserved(until=until)
+
+    def load_failed(self) -> None:
+        """A worker that is missing did not load."""
+        self.gathered.set()
 
     def release(self) -> None:
         """One request's work is over."""

@@ -58,6 +58,9 @@ class SuppliedPool(Protocol):
     def no_load_before(self, until: float) -> None:
         """No load will begin before that loop time."""
 
+    def load_failed(self) -> None:
+        """A worker that is missing did not load."""
+
     def scores_chosen(self, info: VersionInfo) -> None:
         """What is counted was open when the first worker was READY, and is what `info` says."""
 
@@ -111,6 +114,8 @@ class WorkerSupply:
         """When a worker, a spare or a load ended last: from then on the wait after early ends counts."""
         self._load_failures = self._spare_failures = Backoff(RELOAD_DELAYS)
         self._spare_had_no_room = False
+        self._lacked_bytes = 0
+        """What the last load of a missing worker was expected to take, where it had no room; else 0."""
         self._short_since: float | None = None
         self._changed = asyncio.Event()
         """Set by whatever may have changed what is needed; ends a pause."""
@@ -206,7 +211,10 @@ class WorkerSupply:
         await asyncio.gather(*self._closing)
 
     def look_for_room(self) -> None:
-        """Memory may have come free: look again for that of a spare which had none."""
+        """Memory may have come free: look again for that of a worker, or of a spare, which had none."""
+        if self._lacked_bytes and self._gate.has_room(self._lacked_bytes):
+            self._lacked_bytes = 0
+            self.retry_now()
         if self._spare_had_no_room:
             self.fill()
 
@@ -260,6 +268,8 @@ class WorkerSupply:
             # Of what was begun as a spare, the failure does not hold up a worker that is missing since.
             seconds = self._failed(for_spare=for_spare) if spec is self.spec else 0.0
             self.last_error, self.retry_seconds, self._last_event_at = str(error), seconds, self._loop.time()
+            self._lacked_bytes = error.size if isinstance(error, NoRoom) else 0
+            self._pool.load_failed()
             self._recorder.record(WorkerLoadFailed(spec.version, str(error), seconds))
             return
         self.last_error, self.retry_seconds, self._last_event_at = "", None, self._loop.time()
