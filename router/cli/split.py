@@ -62,13 +62,18 @@ def set_share(
     edit.write()
     unchanged = f"{model}: the canary has {percent} % already; nothing changed"
     click.echo(edit.diff or unchanged, nl=not edit.diff)
-    if base is None or code == _NOT_ASKED:
+    try:
+        why = _why_not_in_force(base, edit.new) if base else None
+    except Unreachable:
+        base = None
+    if base is None:
+        click.echo("Whether it is in force is not known.", err=True)
         return 0
-    if (why := _why_not_in_force(base, edit.new)) is None:
+    if why is None:
         click.echo(f"In force at {base}.", err=True)
         return 0
     click.echo(f"The file is written, and not in force at {base}: {why}", err=True)
-    if edit.lowers:
+    if edit.lowers or not edit.diff:
         click.echo(f"`canary-router abort {model}` takes the canary's share away without the file.", err=True)
     return 1
 
@@ -95,21 +100,16 @@ def _consult(base: str, model: str, share: Decimal) -> int:
 def _why_not_in_force(base: str, content: bytes) -> str | None:
     """None as soon as the gateway has a file with this content in force; else, after a while, why not.
 
-    What it says before it has looked at the file again is of the file as it was.
+    What it says before it has looked at the file again is of the file as it was. Raises Unreachable.
     """
     wanted, began_at = sha256(content).hexdigest(), time.monotonic()
     while True:
-        seconds = IN_FORCE_SECONDS
-        try:
-            config = ask(base, "/v1/state", "config")["config"]
-            if config.get("digest") == wanted:
-                return None
-            if not (why := config.get("error")):
-                why, seconds = "it has another file in force; does it read this one?", 2 * seconds
-        except Unreachable as error:
-            why = str(error)
-        if time.monotonic() - began_at >= seconds:
-            return str(why)
+        config = ask(base, "/v1/state", "config")["config"]
+        if config.get("digest") == wanted:
+            return None
+        why = config.get("error")
+        if time.monotonic() - began_at >= (IN_FORCE_SECONDS if why else 2 * IN_FORCE_SECONDS):
+            return str(why or "it has another file in force; does it read this one?")
         time.sleep(_LOOK_SECONDS)
 
 

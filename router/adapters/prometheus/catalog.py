@@ -147,7 +147,10 @@ class Catalog(Store):
             "requests_in_flight", "HTTP requests being answered, by assigned alias.", *_ALIAS
         )
         self.rejected = counter(
-            "requests_rejected_total", "Requests refused before a version was chosen.", "model", "reason"
+            "requests_rejected_total",
+            "Requests refused before a version was chosen, and bugs of the gateway.",
+            "model",
+            "reason",
         )
         self.answers_cut = counter(
             "answers_cut_total",
