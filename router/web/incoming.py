@@ -1,5 +1,6 @@
 """What answering needs of a prediction request, whichever way it came."""
 
+import asyncio
 import random
 import re
 
@@ -14,8 +15,7 @@ MOST_HELD_BYTES = 256 << 20
 """Of bodies that are being read, in all; or as many as `TIMES_THE_LONGEST` hold, where that is more."""
 TIMES_THE_LONGEST = 4
 SHORT_BYTES = 1 << 16
-"""A body is never refused for what others hold before it is longer: as many as there may be connections hold
-that much again."""
+"""So much of each body is not counted: as many as there may be connections hold that much again."""
 _NO_QUERY: MultiMapping[str] = MultiDict()
 _UNSAID = "application/octet-stream"
 _GOOD_REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
@@ -76,26 +76,49 @@ async def read_whole(content: StreamReader, most_bytes: int) -> bytes | None:
 
 
 class BodiesUnderWay:
-    """Reads bodies, and bounds what those hold together that have not come to their end."""
+    """Reads bodies, and bounds what those hold together that have not come to their end.
+
+    Beyond the bound those end that began first, for who is slow would else keep out who is not.
+    """
 
     def __init__(self) -> None:
         self.held = 0
-        """Bytes that have come of them."""
+        """Bytes that have come of them, of each without its first `SHORT_BYTES`."""
+        self._long: dict[asyncio.Timeout, int] = {}
+        """Of those that are longer, how many more they hold; in the order in which they became so."""
 
     async def read(self, content: StreamReader, most_bytes: int) -> bytes | None:
-        """One of them, as `read_whole`. Raises Overloaded where too much is held, and it is no short one."""
+        """One of them, as `read_whole`. Raises Overloaded where it is ended."""
         chunks: list[bytes] = []
         size = 0
         most_held = max(MOST_HELD_BYTES, TIMES_THE_LONGEST * most_bytes)
         try:
-            async for chunk in content.iter_any():
-                size += len(chunk)
-                self.held += len(chunk)
-                if size > most_bytes:
-                    return None
-                if self.held > most_held and size > SHORT_BYTES:
-                    raise Overloaded("too many long bodies are on their way")
-                chunks.append(chunk)
-        finally:
-            self.held -= size
+            async with asyncio.timeout(None) as ended:
+                try:
+                    async for chunk in content.iter_any():
+                        size += len(chunk)
+                        if size > most_bytes:
+                            return None
+                        chunks.append(chunk)
+                        if size > SHORT_BYTES:
+                            self._hold(ended, size - SHORT_BYTES, most_held)
+                finally:
+                    self._release(ended)
+        except TimeoutError:
+            if ended.expired():
+                raise Overloaded("too many long bodies are on their way, and this one began first") from None
+            raise
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _hold(self, one: asyncio.Timeout, size: int, most_held: int) -> None:
+        if one.when() is not None:
+            return  # it ends at its next pause
+        self.held += size - self._long.get(one, 0)
+        self._long[one] = size
+        while self.held > most_held:
+            first = next(iter(self._long))
+            self._release(first)
+            first.reschedule(0.0)
+
+    def _release(self, one: asyncio.Timeout) -> None:
+        self.held -= self._long.pop(one, 0)

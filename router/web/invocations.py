@@ -96,28 +96,29 @@ async def answer_request(
     """
     with gateway.requests:
         try:
-            in_force = gateway.settings.current
-            settings = _allowed(in_force, request, model, direct, protocol)
-            # What is there already is not awaited: a coroutine costs as much as three such lines.
-            payload = request.payload
-            is_whole = payload.is_eof() and request.writer is None
-            body = payload.read_nowait() if is_whole else await _read_body(gateway, request)
-            if len(body) > in_force.server.body_limit_bytes:
-                raise _too_large(in_force.server)
-            read_at = perf_counter()
-            result = await _predict(gateway, request, settings, model, direct, protocol, body)
+            try:
+                in_force = gateway.settings.current
+                settings = _allowed(in_force, request, model, direct, protocol)
+                # What is there already is not awaited: a coroutine costs as much as three such lines.
+                payload = request.payload
+                is_whole = payload.is_eof() and request.writer is None
+                body = payload.read_nowait() if is_whole else await _read_body(gateway, request)
+                if len(body) > in_force.server.body_limit_bytes:
+                    raise _too_large(in_force.server)
+                read_at = perf_counter()
+                result = await _predict(gateway, request, settings, model, direct, protocol, body)
+            except RequestRefused as refused:
+                return _refuse(gateway, request, model, protocol, refused)
             seconds = perf_counter() - read_at
             response = result_response(request, result, seconds, settings.model_error_status, protocol)
             trace_id = _trace_id(request) if _TRACE_HEADER in request.headers else ""
             gateway.recorder.record_answer(result.fact(response.status, seconds, trace_id))
             if _sampled(gateway):
                 gateway.log_sample(_sample(request.request_id, result, response.status, seconds))
-        except RequestRefused as refused:
-            return _refuse(gateway, request, model, protocol, refused)
+            return response
         except Exception as failure:  # noqa: BLE001 - a bug of ours must not drop the connection
             gateway.recorder.record(Rejected(_known(gateway, model), RefusalReason.INTERNAL))
             return internal_error(failure, request.request_id, protocol)
-        return response
 
 
 def _allowed(

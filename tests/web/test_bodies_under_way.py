@@ -21,8 +21,8 @@ LONG = 4 * SHORT_BYTES
 
 @pytest.fixture(autouse=True)
 def most(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two long bodies may be under way, and hardly more."""
-    monkeypatch.setattr(incoming, "MOST_HELD_BYTES", 2 * LONG)
+    """Two long bodies may be under way, and no more."""
+    monkeypatch.setattr(incoming, "MOST_HELD_BYTES", 2 * (LONG - SHORT_BYTES))
     monkeypatch.setattr(incoming, "TIMES_THE_LONGEST", 0)
 
 
@@ -34,45 +34,57 @@ def body() -> StreamReader:
 
 
 async def read(bodies: BodiesUnderWay, content: StreamReader, size: int) -> "asyncio.Task[bytes | None]":
-    """Of a body `size` bytes have come, and more are to come."""
-    before = bodies.held
+    """Of a body `size` bytes have come and are read, and more are to come."""
     task = asyncio.create_task(bodies.read(content, 1 << 30))
     content.feed_data(bytes(size))
-    await until(lambda: task.done() or bodies.held == before + size)
+    await until(lambda: content.total_bytes == size and not content._buffer)
     return task
 
 
-async def test_a_long_body_is_refused_while_others_hold_too_much_and_a_short_one_is_not() -> None:
+async def test_beyond_the_bound_the_long_body_that_began_first_ends_and_others_go_on() -> None:
     bodies, contents = BodiesUnderWay(), [body() for _ in range(4)]
-    first, second = [await read(bodies, content, LONG) for content in contents[:2]]
-    short = await read(bodies, contents[2], SHORT_BYTES)
-    refused = await read(bodies, contents[3], SHORT_BYTES + 1)
+    first, short, second = [
+        await read(bodies, content, size)
+        for content, size in zip(contents, (LONG, SHORT_BYTES, LONG), strict=False)
+    ]
+    assert bodies.held == 2 * (LONG - SHORT_BYTES)
+    third = await read(bodies, contents[3], LONG)
 
     with pytest.raises(Overloaded):
-        await refused
-    for content in contents[:3]:
+        await first
+    for content in contents[1:]:
         content.feed_eof()
-    whole = await asyncio.gather(first, second, short)
-    assert [len(one or b"") for one in whole] == [LONG, LONG, SHORT_BYTES]
+    whole = await asyncio.gather(short, second, third)
+    assert [len(one or b"") for one in whole] == [SHORT_BYTES, LONG, LONG]
     assert bodies.held == 0
 
 
-@pytest.mark.parametrize("how", ["over its limit", "its caller left", "given up"])
+async def test_one_that_is_longer_than_all_may_hold_ends_itself() -> None:
+    bodies, content = BodiesUnderWay(), body()
+    task = await read(bodies, content, 3 * LONG)
+
+    with pytest.raises(Overloaded):
+        await task
+    assert bodies.held == 0
+
+
+@pytest.mark.parametrize("how", ["over its limit", "its caller left", "given up", "its time is over"])
 async def test_what_a_body_held_is_free_however_it_ends(how: str) -> None:
     bodies, content = BodiesUnderWay(), body()
-    task = asyncio.create_task(bodies.read(content, LONG))
+    task = asyncio.create_task(asyncio.wait_for(bodies.read(content, LONG), 0.05 if "time" in how else 60))
     content.feed_data(bytes(LONG))
-    await until(lambda: bodies.held == LONG)
+    await until(lambda: bodies.held == LONG - SHORT_BYTES)
     match how:
         case "over its limit":
             content.feed_data(b"x")
         case "its caller left":
             content.set_exception(ConnectionResetError())
-        case _:
+        case "given up":
             task.cancel()
     await asyncio.wait({task})
 
     assert bodies.held == 0
+    assert how != "its time is over" or isinstance(task.exception(), TimeoutError)
 
 
 async def test_who_is_refused_gets_503_with_retry_after_and_is_counted(client: Client, facts: Facts) -> None:
