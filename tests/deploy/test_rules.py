@@ -21,7 +21,7 @@ rollback not ready, pre-flight failed, production ungated, notifications failing
 durable, latency regression, score drift, K-S significant, invalid scores, canary receives no
 traffic, fallback in use, swap failed, alias pending, registry unreachable, replica version skew,
 replica environment skew, replica config skew, config reload failed, not ready, model not ready,
-down, loop lag, sample-ratio mismatch"""
+internal errors, down, loop lag, sample-ratio mismatch"""
 
 
 def test_promtool_accepts_the_rules() -> None:

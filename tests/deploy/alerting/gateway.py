@@ -20,6 +20,24 @@ CASES = [
         at="7m",
     ),
     Case(
+        "CanaryRouterInternalErrors",
+        FIRES,
+        {f'canary_router_requests_rejected_total{{{A},model="m",reason="internal"}}': "0+0x20 2+0x39"},
+        at="5m45s",
+        not_yet="5m30s",
+        fires=OF_A | {"model": "m"},
+        summary="a:8080: a bug of the gateway answered requests for m with 500 in the last 5 minutes",
+    ),
+    Case(
+        "CanaryRouterInternalErrors",
+        SILENT,
+        {
+            f'canary_router_requests_rejected_total{{{A},model="m",reason="internal"}}': "0+0x60",
+            f'canary_router_requests_rejected_total{{{A},model="m",reason="invalid_body"}}': "0+5x60",
+        },
+        at="10m",
+    ),
+    Case(
         "CanaryRouterNotReady",
         FIRES,
         {f"canary_router_ready{{{A}}}": "1+0x20 0+0x39"},
