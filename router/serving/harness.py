@@ -24,15 +24,12 @@ from router.core.scores import OutputSpec
 from router.errors import EnvironmentRefused, FetchRefused, LoadFailed, NoRoom, NotReady, WorkerOutOfMemory
 from router.protocol.messages import LoadSpec, Query, VersionInfo
 from router.serving.load_spec import load_spec, without_production
-from router.serving.pool.pool import Pool
+from router.serving.pool.pool import GATHER_SECONDS, Pool
 from router.serving.pool.request_queue import PendingRequest
 from router.serving.ports import Loader, PreparedEnvironment
 from router.serving.version_dependencies import VersionDependencies
 from router.settings import ModelSettings
 
-GATHER_SECONDS = 30.0
-"""How long a version waits for each worker but the first before it takes an alias over: most load faster, and
-where they do not, a move must not hang."""
 LOAD_DELAYS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 """Wait after the n-th load in a row that failed."""
 

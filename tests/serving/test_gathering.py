@@ -157,6 +157,38 @@ async def test_production_stays_while_the_next_version_has_lost_its_worker(
     assert three.bound[PRODUCTION] == V3
 
 
+async def test_changed_settings_take_over_with_as_many_workers_as_there_were(
+    serving: ModelSet, three: ModelManager, world: FakeWorld
+) -> None:
+    before, others = world.alive(V1), asyncio.Event()
+    world.slow_loads = others
+    serving.apply({"sentiment": settings(workers=3, nan="null")})
+    await until(lambda: world.loads.count(V1) == 4)
+    assert [slot.worker for slot in three.harnesses[V1].pool.slots] == before
+    others.set()
+
+    await until(lambda: not any(worker in before for worker in world.alive(V1)))
+    slots = three.harnesses[V1].pool.slots
+    assert (len(slots), world.loads.count(V1)) == (3, 6)
+
+
+async def test_a_worker_with_changed_settings_takes_over_alone_where_no_other_loads(
+    serving: ModelSet, three: ModelManager, world: FakeWorld
+) -> None:
+    before, first = world.alive(V1), asyncio.Event()
+    world.slow_loads = first
+    serving.apply({"sentiment": settings(workers=3, nan="null")})
+    await until(lambda: world.loads.count(V1) == 4)
+    world.slow_loads = second = asyncio.Event()
+    first.set()
+    await until(lambda: world.loads.count(V1) == 5)
+    world.broken.add(V1)
+    second.set()
+
+    await until(lambda: len(three.harnesses[V1].pool.slots) == 1)
+    assert three.harnesses[V1].pool.slots[0].worker not in before
+
+
 async def test_workers_that_had_no_room_are_loaded_when_the_version_before_has_made_it(
     three: ModelManager, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,15 @@ from router.core.events import DrainCutShort, Recorder, WorkerEnded
 from router.core.ids import Alias
 from router.core.loads import Priority
 from router.core.processor_time import ProcessorTime, WorkersTime
-from router.errors import NotReady, Overloaded, RequestRefused, VersionUnloaded
+from router.errors import (
+    ChildLost,
+    ChildTimeout,
+    LoadFailed,
+    NotReady,
+    Overloaded,
+    RequestRefused,
+    VersionUnloaded,
+)
 from router.processes.process import Exit
 from router.protocol.messages import Batching, LoadSpec, Query, VersionInfo
 from router.protocol.shadow_frames import ShadowQuery
@@ -21,6 +29,10 @@ from router.serving.pool.supply import WorkerSupply
 from router.serving.pool.upkeep import IdleRepeats, MemoryRecycler, SurgeScaler
 from router.serving.pool.worker_slot import CRASHES, BatchResult, LoneRequest, LoneShadow, WorkerSlot
 from router.serving.ports import Loader, PoolSettings, ScoreReader, WorkerHandle
+
+GATHER_SECONDS = 30.0
+"""How long a version's other workers are waited for, each of them, before they take over from what answers:
+most load faster, and where they do not, a move must not hang."""
 
 
 class PoolOwner(Protocol):
@@ -261,9 +273,10 @@ class Pool:
             slot.rearm()
 
     async def replace_workers(self, spec: LoadSpec) -> VersionInfo:
-        """Replace every worker by one loaded from `spec`: the new one first, then the old ones go.
+        """Replace every worker by one loaded from `spec`: as many new ones first, then the old ones go.
 
-        In turn the old ones go first; if the new one does not load, they are loaded again. Raises as `start`.
+        A further one that does not load is not waited for. In turn the old ones go first; if the new one does
+        not load, they are loaded again. Raises as `start`.
         """
         rtol = self.supply.spec.rtol
         in_turn = self.settings.in_turn
@@ -273,13 +286,31 @@ class Pool:
                 await self.supply.stop_loading()
                 await self.end_workers(self.slots)
             fresh = await self.supply.load_anew(spec)
+            further = [] if in_turn else await self._load_further(fresh)
             if spec.rtol != rtol:
                 self._differs = None  # by another measure
-            self.replace(self.slots, fresh)
+            old = [*self.slots]
+            for worker in further:
+                self.add(worker)
+            self.replace(old, fresh)
             return fresh.info
         finally:
             self._held = False
             self.fill()
+
+    async def _load_further(self, fresh: WorkerHandle) -> list[WorkerHandle]:
+        """As many more like `fresh`, which has not joined yet, as serve now; fewer if one does not load."""
+        further: list[WorkerHandle] = []
+        try:
+            while len(further) + 1 < min(len(self.slots), self._surge.wanted) and not self._closed:
+                async with asyncio.timeout(GATHER_SECONDS):
+                    further.append(await self.supply.acquire())
+        except (LoadFailed, ChildLost, ChildTimeout, TimeoutError):
+            pass  # once the others have joined it is missing, and tried again
+        except BaseException:
+            await asyncio.gather(*(worker.close() for worker in (fresh, *further)))
+            raise
+        return further
 
     async def end_workers(self, slots: Sequence[WorkerSlot]) -> None:
         """Let `slots` answer what they have, and wait until they and all that were let go have ended."""
