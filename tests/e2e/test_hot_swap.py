@@ -117,3 +117,27 @@ def test_two_versions_that_ship_one_module_name_each_answer_with_their_own(
         answers = [gateway.ask(f"user-{n}", model="shadowed") for n in range(20)]
         reported = {(a.headers["X-Model-Alias"], a.json()["predictions"][0]) for a in answers}
         assert reported == {("production", production / 10), ("canary", canary / 10)}
+
+
+def test_production_of_several_workers_moves_to_as_many(
+    start: Callable[..., GatewayProcess], registry: Registry, slack: float, figure: Figure
+) -> None:
+    """To a version that served nobody before: at no look has production one worker."""
+    gateway = start("  sentiment: {workers: 3, split: {production: 100}}\n")
+    workers = []
+
+    def of_production() -> int:
+        model = gateway.model()
+        bound = model["aliases"]["production"]["bound"]
+        workers.append(len(model["versions"][str(bound)]["workers"]))
+        return int(bound)
+
+    wait_until(lambda: of_production() == 1 and workers[-1] == 3, 30 * slack, gateway.story)
+    workers.clear()
+    with Load(gateway.url) as load:
+        registry.move("production", 5)
+        took = wait_until(lambda: of_production() == 5, 60 * slack, gateway.story)
+        wait_until(lambda: "1" not in gateway.model()["versions"], 30 * slack, gateway.story)
+    figure(f"{load.summary()}; moved after {took:.2f} s, with three workers throughout {len(workers)} looks")
+    assert load.failed == []
+    assert set(workers) == {3}
