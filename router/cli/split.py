@@ -74,7 +74,10 @@ def set_share(
         return 0
     click.echo(f"The file is written, and not in force at {base}: {why}", err=True)
     if edit.lowers or not edit.diff:
-        click.echo(f"`canary-router abort {model}` takes the canary's share away without the file.", err=True)
+        click.echo(
+            f"`canary-router abort {model} --reason TEXT` takes the canary's share away without the file.",
+            err=True,
+        )
     return 1
 
 

@@ -194,7 +194,7 @@ def test_a_split_that_is_not_in_force_says_why_and_what_takes_the_share_away(
     message = f"The file is written, and not in force at {gateway.url}: {why}\n"
     assert again.stderr.endswith(message_and_lever := lowered.stderr[lowered.stderr.index(message) :])
     assert message_and_lever == (
-        f"{message}`canary-router abort m` takes the canary's share away without the file.\n"
+        f"{message}`canary-router abort m --reason TEXT` takes the canary's share away without the file.\n"
     )
     assert raised.stderr.endswith(message)
 

@@ -133,7 +133,7 @@ def test_a_share_that_something_else_in_the_file_keeps_from_being_in_force_is_sa
     why = f"The file is written, and not in force at {gateway.admin}: models.sentiment.salt"
     assert why in refused.stderr
     assert "it waits for SIGHUP or POST /-/reload" in refused.stderr
-    assert "`canary-router abort sentiment` takes the canary's share away" in refused.stderr
+    assert "`canary-router abort sentiment --reason TEXT` takes the canary's share away" in refused.stderr
     status = gateway.command("status", *at)
     assert (status.returncode, "configuration: models.sentiment.salt" in status.stdout) == (1, True)
 
