@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import orjson
 
-from router.adapters.config.edit import edit_split
+from router.adapters.config.edit import SplitEdit, edit_split
 from router.adapters.config.file import load_settings
 from router.cli.client import Refused, Unreachable, ask, gateway_address
 from router.cli.plan import ask_plan, percent_argument, print_plan
@@ -44,9 +44,9 @@ def set_share(
     """Edit the file and print the difference, after what a gateway says of it; returns the exit code.
 
     It is 1 where the gateway that was asked does not have the changed file in force after a while.
-    `only_print`: print the changed file instead, and leave it as it is. `strict`: with 1
-    or 3, and without a change, where something speaks against it or no gateway can be asked; a smaller share
-    needs no leave. What the gateway says goes to standard error.
+    `only_print`: print the changed file instead, and leave it as it is. `strict`: with 1 or 3, and without a
+    change, where something speaks against it or no gateway can be asked; a smaller share needs no leave. What
+    the gateway says goes to standard error.
     """
     share = percent_argument(percent)
     edit = edit_split(config_path, model, share)
@@ -62,11 +62,14 @@ def set_share(
     edit.write()
     unchanged = f"{model}: the canary has {percent} % already; nothing changed"
     click.echo(edit.diff or unchanged, nl=not edit.diff)
+    return _wait_until_in_force(base, edit, model)
+
+
+def _wait_until_in_force(base: str | None, edit: SplitEdit, model: str) -> int:
+    """Print whether the gateway has the written file in force; the exit code, 1 where it has not."""
     try:
-        why = _why_not_in_force(base, edit.new) if base else None
+        why = _why_not_in_force(base, edit.new)
     except Unreachable:
-        base = None
-    if base is None:
         click.echo("Whether it is in force is not known.", err=True)
         return 0
     if why is None:
@@ -100,11 +103,14 @@ def _consult(base: str, model: str, share: Decimal) -> int:
     return 1 if plan["against"] else 0
 
 
-def _why_not_in_force(base: str, content: bytes) -> str | None:
+def _why_not_in_force(base: str | None, content: bytes) -> str | None:
     """None as soon as the gateway has a file with this content in force; else, after a while, why not.
 
-    What it says before it has looked at the file again is of the file as it was. Raises Unreachable.
+    What it says before it has looked at the file again is of the file as it was. Raises Unreachable, also
+    where no address is known.
     """
+    if base is None:
+        raise Unreachable("no address of a gateway is known")
     wanted, began_at = sha256(content).hexdigest(), time.monotonic()
     while True:
         config = ask(base, "/v1/state", "config")["config"]

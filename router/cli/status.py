@@ -58,13 +58,12 @@ def _healthy(state: Mapping[str, Any]) -> bool:
     models = state["models"].values()
     wrong = any(version["error"] for model in models for version in model["versions"].values())
     stale = any(alias["stale"] for model in models for alias in model["aliases"].values())
-    unserved = _unserved(state)
     refused = state["config"].get("error") or state["registry"]["error"]
     refusing = state.get("last_minute", {}).get("refusing")  # an older gateway does not say it
     return bool(
         state["ready"]
         and not refused
-        and not unserved
+        and not _unserved(state)
         and not wrong
         and not stale
         and not refusing

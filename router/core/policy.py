@@ -113,9 +113,9 @@ def next_action(snapshot: Snapshot) -> Action | None:
     """The one next action, or None at the fixed point (or while what was started is still under way).
 
     Order: bind what is ready, and is not held back, as nothing is from production, nor gathers workers while
-    another version serves the alias; unbind an alias nobody asks for, but never production, of
-    which silence is a fault and not a wish; unload what is neither bound nor aspired, unless it is READY and
-    kept; load what is aspired or bound, and new.
+    another version serves the alias; unbind an alias nobody asks for, but never production, of which silence
+    is a fault and not a wish; unload what is neither bound nor aspired, unless it is READY and kept; load
+    what is aspired or bound, and new.
 
     In turn, what is replaced stays bound and is unloaded as soon as the files of the next version are here;
     that one begins when all that was let go has ended. If it does not load, what is bound is loaded again.
@@ -128,9 +128,8 @@ def _actions(snapshot: Snapshot) -> Iterator[Action]:
     # Production first: while it is not bound nothing is answered at all.
     wishes = sorted(aspired.items(), key=lambda wish: (wish[0] != PRODUCTION, wish[0]))
     for alias, version in wishes:
-        may_bind = alias == PRODUCTION or version not in snapshot.held_back
-        may_bind = may_bind and alias not in snapshot.gathering
-        if may_bind and bound.get(alias) != version and states.get(version) is State.READY:
+        waits = alias in snapshot.gathering or (alias != PRODUCTION and version in snapshot.held_back)
+        if not waits and bound.get(alias) != version and states.get(version) is State.READY:
             yield Bind(alias, version)
     for alias in sorted(bound):
         if alias not in aspired and alias != PRODUCTION:

@@ -39,6 +39,12 @@ async def first_worker_of_v3(
     return others
 
 
+async def moves_to_v3(manager: ModelManager, world: FakeWorld, workers: int) -> None:
+    """Production does, and V3 has that many."""
+    await until(lambda: manager.bound[PRODUCTION] == V3)
+    assert len(world.alive(V3)) == workers
+
+
 async def test_production_moves_when_all_workers_of_the_next_version_are_there(
     three: ModelManager, world: FakeWorld
 ) -> None:
@@ -47,8 +53,7 @@ async def test_production_moves_when_all_workers_of_the_next_version_are_there(
     assert (three.bound[PRODUCTION], len(world.alive(V1))) == (V1, 3)
 
     others.set()
-    await until(lambda: three.bound[PRODUCTION] == V3)
-    assert len(world.alive(V3)) == 3
+    await moves_to_v3(three, world, workers=3)
 
 
 async def test_production_moves_to_what_is_there_when_a_further_worker_does_not_load(
@@ -58,8 +63,7 @@ async def test_production_moves_to_what_is_there_when_a_further_worker_does_not_
     world.broken.add(V3)
     others.set()
 
-    await until(lambda: three.bound[PRODUCTION] == V3)
-    assert len(world.alive(V3)) == 1
+    await moves_to_v3(three, world, workers=1)
 
 
 async def test_production_moves_to_what_is_there_after_a_while(
@@ -68,8 +72,7 @@ async def test_production_moves_to_what_is_there_after_a_while(
     monkeypatch.setattr(harness, "GATHER_SECONDS", 0.05)
     await first_worker_of_v3(three, world)
 
-    await until(lambda: three.bound[PRODUCTION] == V3)
-    assert len(world.alive(V3)) == 1
+    await moves_to_v3(three, world, workers=1)
 
 
 async def test_fewer_workers_in_the_settings_are_not_waited_for(
@@ -82,20 +85,19 @@ async def test_fewer_workers_in_the_settings_are_not_waited_for(
 
 
 async def test_while_workers_come_one_by_one_none_is_left_out(
-    three: ModelManager, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+    three: ModelManager, world: FakeWorld, monkeypatch: pytest.MonkeyPatch, slack: float
 ) -> None:
-    monkeypatch.setattr(harness, "GATHER_SECONDS", 0.1)
+    monkeypatch.setattr(harness, "GATHER_SECONDS", 0.5 * slack)
     second, third = await first_worker_of_v3(three, world), asyncio.Event()
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.2 * slack)
     world.slow_loads = third
     second.set()
     await until(lambda: len(world.alive(V3)) == 2)
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.4 * slack)
     assert three.bound[PRODUCTION] == V1
     third.set()
 
-    await until(lambda: three.bound[PRODUCTION] == V3)
-    assert len(world.alive(V3)) == 3
+    await moves_to_v3(three, world, workers=3)
 
 
 async def test_a_version_that_begins_as_canary_gathers_all_the_same(
@@ -109,8 +111,7 @@ async def test_a_version_that_begins_as_canary_gathers_all_the_same(
     assert three.bound[PRODUCTION] == V1
     others.set()
 
-    await until(lambda: three.bound[PRODUCTION] == V3)
-    assert len(world.alive(V3)) == 3
+    await moves_to_v3(three, world, workers=3)
 
 
 @pytest.mark.parametrize("how", ["it was production", "the registry names it as the one before"])
@@ -127,8 +128,7 @@ async def test_a_rollback_takes_the_first_worker(three: ModelManager, world: Fak
         named |= {ROLLBACK: V3}
     await first_worker_of_v3(three, world, named)
 
-    await until(lambda: three.bound[PRODUCTION] == V3)
-    assert len(world.alive(V3)) == 1
+    await moves_to_v3(three, world, workers=1)
 
 
 async def test_where_nothing_answers_any_more_the_first_worker_is_enough(
