@@ -119,7 +119,7 @@ def test_on_the_admin_listener_a_person_takes_the_share_away_and_gives_it_back(
     browser.wait(lambda: plain(browser, ".said") == ["Capped: canary v2 at 0 %."])
     [cap] = served.gateway.model()["caps"]
     assert (cap["by"], cap["reason"], cap["to_percent"]) == ("ann", "complaints of <b>tenant 7</b>", 0.0)
-    # The answer to the button is drawn first, and then what the gateway says when it is asked after it.
+    # The page draws the answer to Abort first, then asks for the state, which holds the warning.
     warned = re.compile(r"canary v2 is capped at 0 % by ann since .*: complaints of <b>tenant 7</b>$")
     browser.wait(lambda: any(warned.match(one) for one in plain(browser, ".model .warnings li")))
     assert plain(browser, ".bar-figures")[1] == "100 % · 0 %"
