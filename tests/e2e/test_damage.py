@@ -195,7 +195,7 @@ def test_the_death_of_template_or_agent_costs_no_request(
 
 def pids_of(gateway: GatewayProcess, role: str) -> list[int]:
     """Found as an operator finds them: by the name a child gave itself."""
-    return [child.pid for child in gateway.descendants() if child.name() == f"router-{role}"]
+    return [child.pid for child in gateway.descendants_named(f"router-{role}")]
 
 
 def test_a_predict_that_runs_too_long_gets_504_and_its_worker_is_replaced(

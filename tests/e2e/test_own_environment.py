@@ -411,13 +411,5 @@ def template_memory(gateway: GatewayProcess) -> list[int]:
 
 def wait_for_uv(gateway: GatewayProcess, slack: float) -> psutil.Process:
     """uv at work for this gateway."""
-
-    def found() -> list[psutil.Process]:
-        named = []
-        for process in gateway.descendants():
-            with suppress(psutil.Error):
-                named += [process] if process.name() == "uv" else []
-        return named
-
-    wait_until(lambda: found() != [], 30 * slack, gateway.story)
-    return found()[0]
+    wait_until(lambda: gateway.descendants_named("uv"), 30 * slack, gateway.story)
+    return gateway.descendants_named("uv")[0]

@@ -145,10 +145,7 @@ def test_twenty_minutes_of_everything_at_once_leave_no_trace(
     trouble = Trouble(gateway, registry)
     processes = {
         "gateway": psutil.Process(gateway.pid),
-        **{
-            name: next(child for child in gateway.descendants() if child.name() == f"router-{name}")
-            for name in ("template", "agent")
-        },
+        **{name: gateway.descendants_named(f"router-{name}")[0] for name in ("template", "agent")},
     }
     before = quiet(gateway, registry, temporary, slack)
     port = int(gateway.url.rpartition(":")[2])

@@ -138,6 +138,14 @@ class GatewayProcess:
     def descendants(self) -> list[psutil.Process]:
         return psutil.Process(self.pid).children(recursive=True)
 
+    def descendants_named(self, name: str) -> list[psutil.Process]:
+        """Those of this name, as an operator finds them; one that ends while it is asked is left out."""
+        found = []
+        for process in self.descendants():
+            with suppress(psutil.NoSuchProcess):
+                found += [process] if process.name() == name else []
+        return found
+
     def worker_pids(self, version: int, name: str = "sentiment") -> list[int]:
         pids: list[int] = self.model(name)["versions"][str(version)]["workers"]
         return pids
